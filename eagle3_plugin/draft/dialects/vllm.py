@@ -1,0 +1,61 @@
+"""vLLM's own flat dialect: tap ids at the top level, boundaries, read as they are."""
+
+from __future__ import annotations
+
+from eagle3_plugin.draft.config import DraftConfig, Json
+from eagle3_plugin.draft.dialects.fields import architecture_of
+from eagle3_plugin.draft.dialects.llama_config import draft_fields, layer_fields
+from eagle3_plugin.draft.dialects.names import layers_name
+from eagle3_plugin.draft.dialects.settle import Settle
+from eagle3_plugin.draft.dialects.shape import Stored
+from eagle3_plugin.draft.dialects.taps import Ids, StoredIds, read_one_list
+from eagle3_plugin.errors import Problem
+
+NAME = "vllm"
+TITLE = "vLLM"
+ARCHITECTURES = ("Eagle3LlamaForCausalLM", "Eagle3Qwen3ForCausalLM", "Eagle3Qwen3vlForCausalLM")
+NORM_OUTPUT_IS_AMBIGUOUS = False
+stored_name = layers_name
+
+
+def evidence(stored: Stored) -> list[str]:
+    found = []
+    if architecture_of(stored.config) in ARCHITECTURES:
+        found.append(f"architectures is {architecture_of(stored.config)}")
+    if stored.config.get("eagle_aux_hidden_state_layer_ids"):
+        found.append("eagle_aux_hidden_state_layer_ids at the top level")
+    return found
+
+
+def read_taps(ids: StoredIds, settle: Settle) -> Ids | Problem | None:
+    """Boundaries from the top level. A nested list is read as its key says: output ids."""
+    if ids.top is not None:
+        return read_one_list(ids.top, settle.ids or "boundary", settle.target_num_layers)
+    if ids.nested is not None:
+        return read_one_list(ids.nested, settle.ids or "output", settle.target_num_layers)
+    return None
+
+
+def write_config(config: DraftConfig) -> Json:
+    architecture = ARCHITECTURES[config.decoder == "qwen3"]
+    written: Json = {"architectures": [architecture]}
+    written |= layer_fields(config) | draft_fields(config)
+    if config.taps != "default":
+        written["eagle_aux_hidden_state_layer_ids"] = list(config.taps)
+    return written
+
+
+def losses(config: DraftConfig) -> list[Problem]:
+    """What stock vLLM 0.32 would ignore or leave uninitialised (models/llama_eagle3.py)."""
+    found = []
+    if config.taps != "default" and list(config.taps) != sorted(config.taps):
+        found.append(f"taps {list(config.taps)} are captured in ascending order")
+    if config.fc_bias:
+        found.append("the bias of fc has no place")
+    if config.decoder == "llama" and config.attention_bias and not config.attention_output_bias:
+        found.append("the Llama class makes an o_proj bias that the draft lacks: uninitialised")
+    if config.decoder == "qwen3" and config.attention_output_bias:
+        found.append("the Qwen3 class has no o_proj bias")
+    if config.attention_output_bias and not config.attention_bias:
+        found.append("an o_proj bias without q, k and v biases cannot be spelled")
+    return [Problem("stock-vllm", f"vLLM 0.32: {what}") for what in found]

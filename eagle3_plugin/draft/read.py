@@ -1,0 +1,342 @@
+"""A checkpoint folder -> Draft: find the dialect, read it, and check that the weights fit.
+
+    examine      everything that was found, right or wrong (what `check` and `inspect` show)
+    read_draft   the Draft, or DraftError naming every problem
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from eagle3_plugin.draft.checkpoint import Checkpoint
+from eagle3_plugin.draft.config import DraftConfig
+from eagle3_plugin.draft.dialects import (
+    angelslim,
+    eagle,
+    mnn,
+    modelopt,
+    sglang,
+    speculators,
+    universal,
+    vllm,
+)
+from eagle3_plugin.draft.dialects.fields import Fields, architecture_of
+from eagle3_plugin.draft.dialects.names import canonical_names
+from eagle3_plugin.draft.dialects.rope import read_rope
+from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED, Settle
+from eagle3_plugin.draft.dialects.shape import Stored, read_fc_input_norm, read_shape, read_widths
+from eagle3_plugin.draft.dialects.taps import Ids, StoredIds
+from eagle3_plugin.draft.sidecar import sidecar_config
+from eagle3_plugin.draft.tensors import (
+    expected_tensors,
+    vocab_map_from_offsets,
+    vocab_map_problems,
+)
+from eagle3_plugin.errors import AmbiguousError, DraftError, Problem, UsageError
+
+DIALECTS: Mapping[str, ModuleType] = {
+    module.NAME: module
+    for module in (universal, speculators, angelslim, modelopt, mnn, eagle, vllm, sglang)
+}
+"""Every readable dialect, in the order in which they are tried."""
+
+WRITABLE = {name: m for name, m in DIALECTS.items() if hasattr(m, "write_config")}
+
+AMBIGUITIES = frozenset(
+    {"dialect-unknown", "taps-ambiguous", "taps-conflict", "residual-ambiguous",
+     "norm-output-ambiguous"}
+)  # fmt: skip
+
+_TAP_KEY = "eagle_aux_hidden_state_layer_ids"
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a checkpoint turned out to be; `config` is None when something kept it from being read.
+
+    names: canonical -> stored tensor name. notes are facts worth telling that do not stop anything.
+    """
+
+    checkpoint: Checkpoint
+    dialect: str
+    evidence: tuple[str, ...]
+    config: DraftConfig | None
+    names: Mapping[str, str]
+    vocab_map: NDArray[np.int64] | None
+    problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A draft that can be used: its canonical config and where each canonical tensor is stored.
+
+    vocab_map: absolute target ids [draft_vocab], or None for the full vocabulary.
+    """
+
+    config: DraftConfig
+    checkpoint: Checkpoint
+    dialect: str
+    evidence: tuple[str, ...]
+    names: Mapping[str, str]
+    vocab_map: NDArray[np.int64] | None = field(repr=False)
+    notes: tuple[Problem, ...] = ()
+
+
+def read_draft(checkpoint: Checkpoint, settle: Settle = NOTHING_SETTLED) -> Draft:
+    """The draft in this checkpoint; raises DraftError (AmbiguousError) naming every problem."""
+    found = examine(checkpoint, settle)
+    where = checkpoint.source.name
+    if found.problems or found.config is None:
+        only_ambiguous = all(p.id in AMBIGUITIES for p in found.problems)
+        raise (AmbiguousError if only_ambiguous else DraftError)(found.problems, where=where)
+    return Draft(
+        found.config,
+        checkpoint,
+        found.dialect,
+        found.evidence,
+        found.names,
+        found.vocab_map,
+        found.notes,
+    )
+
+
+def examine(checkpoint: Checkpoint, settle: Settle = NOTHING_SETTLED) -> Examination:
+    """Everything about a checkpoint that its headers and its vocabulary map tell."""
+    names, clashes = canonical_names(checkpoint.tensors)
+    stored = Stored(
+        config=checkpoint.config,
+        shapes={name: checkpoint.tensors[at].shape for name, at in names.items()},
+        dtypes={name: checkpoint.tensors[at].dtype for name, at in names.items()},
+        stored_names=frozenset(checkpoint.tensors),
+        problems=list(clashes),
+    )
+    config, dialect, evidence = _read_config(checkpoint, stored, settle)
+    if config is not None:
+        stored.problems += tensor_problems(config, stored.shapes)
+    vocab_map = _read_vocab_map(checkpoint, stored, names, config)
+    return Examination(
+        checkpoint,
+        dialect,
+        tuple(evidence),
+        config,
+        names,
+        vocab_map,
+        tuple(stored.problems),
+        tuple(stored.notes),
+    )
+
+
+def detect(stored: Stored, asked: str | None = None) -> tuple[ModuleType, list[str]] | Problem:
+    """The dialect of these files and why, or a Problem that names the flag that settles it."""
+    if asked is not None:
+        if asked not in DIALECTS:
+            raise UsageError(f"unknown dialect {asked!r}; known: {', '.join(DIALECTS)}")
+        return DIALECTS[asked], [f"--dialect {asked}"]
+    if "fc.weight" not in stored.shapes:
+        return Problem(
+            "not-eagle3",
+            f"no fc.weight among {len(stored.shapes)} tensors: this is not an EAGLE-3 draft",
+            "Give the draft's folder, not the target's.",
+        )
+    for module in DIALECTS.values():
+        evidence = module.evidence(stored)
+        if evidence:
+            return module, evidence
+    return Problem(
+        "dialect-unknown",
+        f"architectures is {architecture_of(stored.config)!r}, which no known dialect writes",
+        f"Say which one it is with --dialect: {', '.join(DIALECTS)}.",
+    )
+
+
+def tensor_problems(config: DraftConfig, shapes: Mapping[str, Any]) -> list[Problem]:
+    """Missing, extra and misfit tensors, each by name."""
+    expected = expected_tensors(config)
+    problems = []
+    for name in sorted(set(expected) - set(shapes)):
+        message = f"{name} {list(expected[name])} is not in the checkpoint"
+        problems.append(Problem("tensor-missing", message))
+    for name in sorted(set(shapes) - set(expected) - {"d2t"}):
+        message = f"{name} {list(shapes[name])} has no place in this draft"
+        problems.append(Problem("tensor-extra", message))
+    for name in sorted(set(expected) & set(shapes)):
+        if tuple(shapes[name]) != expected[name]:
+            message = f"{name} is {list(shapes[name])}, expected {list(expected[name])}"
+            problems.append(Problem("tensor-shape", message))
+    return problems
+
+
+def _read_config(
+    checkpoint: Checkpoint, stored: Stored, settle: Settle
+) -> tuple[DraftConfig | None, str, list[str]]:
+    kept = sidecar_config(checkpoint, stored.problems)
+    if kept is not None:
+        return _with_answers(kept, settle), "eagle3", ["eagle3.json says what the draft is"]
+    found = detect(stored, settle.dialect)
+    if isinstance(found, Problem):
+        stored.problems.append(found)
+        return None, "unknown", []
+    module, evidence = found
+    return _read_dialect(module, stored, settle), module.NAME, evidence
+
+
+def _with_answers(config: DraftConfig, settle: Settle) -> DraftConfig:
+    answers = {"taps": settle.taps, "residual": settle.residual, "feedback": settle.feedback}
+    return config.model_copy(update={k: v for k, v in answers.items() if v is not None})
+
+
+def _read_dialect(module: ModuleType, stored: Stored, settle: Settle) -> DraftConfig | None:
+    top = Fields(stored.config, stored.problems)
+    layer = top.section(module.LAYER_SECTION) if module is speculators else top
+    values = read_shape(stored, layer, top)
+    taps = _read_taps(module, stored, top, settle)
+    num_ids = len(taps) if taps else top.values.get("num_aux_hidden_states")
+    values |= read_widths(stored, top, values["hidden_size"], num_ids)
+    if taps is None and values["num_taps"] != 3:
+        stored.problem(
+            "taps-unknown",
+            f"fc takes {values['num_taps']} taps, but no list says which; the default has three",
+            "Give the boundaries that the draft was trained on with --taps.",
+        )
+    values |= {
+        "taps": taps or "default",
+        "residual": _read_residual(module, stored, top, settle),
+        "fc_input_norm": read_fc_input_norm(stored, top),
+        "feedback": _read_feedback(module, stored, top, settle),
+        "rope": read_rope(layer, stored.notes),
+    }
+    return _build(values, stored)
+
+
+def _read_taps(module: ModuleType, stored: Stored, top: Fields, settle: Settle) -> Ids | None:
+    if settle.taps is not None:
+        return settle.taps
+    nested = top.section("eagle_config").ids(_TAP_KEY)
+    if module is angelslim:
+        nested = nested or angelslim.own_ids(stored)
+    taps = module.read_taps(StoredIds(nested, top.ids(_TAP_KEY)), settle)
+    if isinstance(taps, Problem):
+        stored.problems.append(taps)
+        return nested or top.ids(_TAP_KEY)
+    if module is eagle or taps is None:
+        return None
+    return tuple(taps)
+
+
+def _read_residual(module: ModuleType, stored: Stored, top: Fields, settle: Settle) -> str:
+    nested = top.section("eagle_config").flag("norm_before_residual")
+    stated = top.flag("norm_before_residual")
+    if settle.residual is not None:
+        return settle.residual
+    if stated is not None and nested is not None and stated != nested:
+        stored.problem(
+            "residual-ambiguous",
+            f"norm_before_residual is {stated} at the top level and {nested} in eagle_config",
+            "Settle it with --residual raw (false) or --residual normed (true).",
+        )
+    value = nested if stated is None else stated
+    if value is None and module is speculators:
+        stored.problem(
+            "residual-ambiguous",
+            "norm_before_residual is absent: the speculators library then means false, vLLM true",
+            "Settle it with --residual raw (false) or --residual normed (true).",
+        )
+    return "normed" if value else "raw"
+
+
+def _read_feedback(module: ModuleType, stored: Stored, top: Fields, settle: Settle) -> str:
+    """Before SpecForge's pull request 879 (2026-09-15) its `norm_output` did not mean feedback."""
+    stated = top.flag("norm_output")
+    if settle.feedback is not None:
+        return settle.feedback
+    from_specforge = module.NORM_OUTPUT_IS_AMBIGUOUS and stored.stored_with_prefix("midlayer.")
+    if stated and from_specforge:
+        stored.problem(
+            "norm-output-ambiguous",
+            "norm_output is true in a SpecForge checkpoint: until 2026-09-15 SpecForge fed the "
+            "state before the norm back all the same, since then (and in both engines) the one "
+            "after it",
+            "Settle it with --feedback prenorm or --feedback postnorm; `eagle3 score` with each "
+            "tells which.",
+        )
+    if stated is False and from_specforge:
+        stored.note(
+            "norm-output-false",
+            "norm_output is false: SpecForge before 2026-09-15 then trained the head without the "
+            "final norm; read as every engine does, with the norm",
+        )
+    return "postnorm" if stated else "prenorm"
+
+
+def _build(values: Mapping[str, Any], stored: Stored) -> DraftConfig | None:
+    absent = sorted(k for k, v in values.items() if v is None)
+    if absent:
+        if not stored.problems:
+            stored.problem("config-field-missing", f"cannot be read: {', '.join(absent)}")
+        return None
+    try:
+        return DraftConfig.model_validate(dict(values))
+    except ValidationError as error:
+        for detail in error.errors():
+            at = ".".join(str(part) for part in detail["loc"])
+            text = detail["msg"].removeprefix("Value error, ")
+            stored.problem("config-inconsistent", f"{at}: {text}" if at else text)
+        return None
+
+
+def _read_vocab_map(
+    checkpoint: Checkpoint,
+    stored: Stored,
+    names: Mapping[str, str],
+    config: DraftConfig | None,
+) -> NDArray[np.int64] | None:
+    if "d2t" not in names:
+        return None
+    if stored.dtypes["d2t"] not in ("I64", "I32", "I16"):
+        stored.problem(
+            "d2t-dtype",
+            f"d2t is stored as {stored.dtypes['d2t']}; expected I64 (offsets)",
+            "Save d2t as int64 offsets: target id minus draft id.",
+        )
+        return None
+    offsets = checkpoint.read(names["d2t"])
+    if config is None:
+        return None
+    stored.problems += vocab_map_problems(offsets, config.draft_vocab_size, config.vocab_size)
+    vocab_map = vocab_map_from_offsets(offsets)
+    _compare_mask(checkpoint, stored, vocab_map, config)
+    return vocab_map
+
+
+def _compare_mask(
+    checkpoint: Checkpoint, stored: Stored, vocab_map: NDArray[np.int64], config: DraftConfig
+) -> None:
+    """t2d is never used, but a t2d that disagrees tells that one of the two is wrong."""
+    at = next((n for n in ("t2d", "model.t2d") if n in checkpoint.tensors), None)
+    if at is None or any(p.id.startswith("d2t-") for p in stored.problems):
+        return
+    mask = checkpoint.read(at).astype(bool)
+    if mask.shape != (config.vocab_size,):
+        message = f"t2d has shape {list(mask.shape)}, expected [{config.vocab_size}]"
+        stored.note("t2d-length", message)
+        return
+    differing = set(np.flatnonzero(mask).tolist()) ^ set(vocab_map.tolist())
+    if differing:
+        stored.note(
+            "t2d-disagrees",
+            f"t2d and d2t disagree about {len(differing)} target ids (first: {min(differing)})",
+            "The draft follows d2t; if it accepts little, d2t may belong to another checkpoint.",
+        )
+
+
+def settled_for(settle: Settle, target_num_layers: int | None) -> Settle:
+    """The same answers, and how many layers the target has."""
+    return replace(settle, target_num_layers=target_num_layers)

@@ -1,0 +1,196 @@
+"""Acceptance without an engine: the oracle's chains against what the target writes greedily.
+
+The target continues each prompt once; one more pass over the text gives the states of all taps,
+and then every chain from every token is judged at once (chain.py). The counts equal those of a
+live loop of draft and verify, so they say what an engine in the same dtype should reach: lower
+acceptance there means bad wiring, low acceptance here means a bad draft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eagle3_plugin.draft.chain import Chains, simulate_chain
+from eagle3_plugin.draft.config import DraftConfig
+from eagle3_plugin.draft.prompts import Prompt
+from eagle3_plugin.draft.reference import ReferenceDraft
+from eagle3_plugin.draft.rounds import PromptScore, ScoreResult
+from eagle3_plugin.draft.target_model import Continuation, TargetModel
+from eagle3_plugin.errors import Eagle3Error, TargetError, UsageError
+
+Dtype = Literal["float64", "float32", "bfloat16", "float16"]
+
+Progress = Callable[[int, int], None]
+"""Gets the tokens done and the tokens in all."""
+
+
+def score(
+    draft_config: DraftConfig,
+    weights: Mapping[str, Tensor],
+    vocab_map: Tensor | NDArray[Any] | None,
+    target_folder: Path,
+    prompts: Sequence[Prompt],
+    *,
+    chain: int = 7,
+    max_new_tokens: int = 128,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+    ignore_end: bool = False,
+    progress: Progress | None = None,
+) -> ScoreResult:
+    """How many tokens a verify yields with this draft, for every chain length up to `chain`.
+
+    ignore_end: whether the target writes on after its end token, as engines do with ignore_eos.
+    """
+    target = TargetModel.load(target_folder, dtype=getattr(torch, dtype), device=device)
+    draft = draft_for(target, draft_config, weights, vocab_map)
+    return score_on(
+        target,
+        draft,
+        prompts,
+        chain=chain,
+        max_new_tokens=max_new_tokens,
+        ignore_end=ignore_end,
+        progress=progress,
+    )
+
+
+def draft_for(
+    target: TargetModel,
+    config: DraftConfig,
+    weights: Mapping[str, Tensor],
+    vocab_map: Tensor | NDArray[Any] | None,
+) -> ReferenceDraft:
+    """The draft beside its target, in the target's dtype and on its device.
+
+    Raises TargetError when the draft was made for a target of other sizes.
+    """
+    problems = list(_misfits(config, target))
+    if problems:
+        raise TargetError(
+            "the draft does not fit the target: " + "; ".join(problems),
+            hint="Score a draft with the target that it was trained on.",
+        )
+    draft = ReferenceDraft.from_weights(
+        config,
+        weights,
+        vocab_map,
+        target_embed=target.embed,
+        target_lm_head=target.lm_head,
+        dtype=target.embed.dtype,
+    )
+    return draft.to(target.embed.device)
+
+
+def score_on(
+    target: TargetModel,
+    draft: ReferenceDraft,
+    prompts: Sequence[Prompt],
+    *,
+    chain: int = 7,
+    max_new_tokens: int = 128,
+    ignore_end: bool = False,
+    progress: Progress | None = None,
+) -> ScoreResult:
+    """`score` for a target and a draft that are in memory."""
+    taps = draft.config.taps_for(target.num_layers)
+    scores = []
+    for prompt, text in continuations(
+        target, prompts, chain, max_new_tokens, ignore_end=ignore_end, progress=progress
+    ):
+        states = target.states(text.ids[: num_rows(text)], taps)
+        chains = judge(draft, text, states, taps, chain)
+        scores.append(_prompt_score(prompt, text, chains))
+    if not any(prompt.num_matches for prompt in scores):
+        raise Eagle3Error(
+            f"nothing to score: all {len(scores)} continuations ended with their first token",
+            hint="Use other prompts, or ignore the end token.",
+        )
+    dtype = str(target.embed.dtype).removeprefix("torch.")
+    return ScoreResult(chain, max_new_tokens, dtype, taps, tuple(scores))
+
+
+def continuations(
+    target: TargetModel,
+    prompts: Sequence[Prompt],
+    chain: int,
+    max_new_tokens: int,
+    *,
+    ignore_end: bool,
+    progress: Progress | None,
+) -> list[tuple[Prompt, Continuation]]:
+    """What the target writes after each prompt, with the overhang that chains need."""
+    if chain < 1 or max_new_tokens < 2:
+        raise UsageError(
+            f"chain is {chain} and max_new_tokens is {max_new_tokens}, "
+            "expected at least 1 and at least 2"
+        )
+    encoded = [target.encode(prompt) for prompt in prompts]
+    total = len(prompts) * max_new_tokens
+    texts = []
+    for index, ids in enumerate(encoded):
+        done = index * max_new_tokens
+        text = target.continue_greedily(
+            ids,
+            max_new_tokens,
+            overhang=chain - 1,
+            end_ids=() if ignore_end else target.end_ids,
+            progress=progress and (lambda n, done=done: progress(done + n, total)),
+        )
+        texts.append(text)
+        if progress is not None:
+            progress(done + max_new_tokens, total)
+    return list(zip(prompts, texts, strict=True))
+
+
+def judge(
+    draft: ReferenceDraft,
+    text: Continuation,
+    states: Mapping[int, Tensor],
+    taps: Sequence[int],
+    chain: int,
+) -> Chains:
+    """The chains from every generated token of a continuation, with these taps."""
+    fused = torch.cat([states[tap] for tap in taps], dim=-1)
+    first = text.num_prompt_tokens - 1
+    starts = torch.arange(first, first + text.num_generated - 1, device=fused.device)
+    return simulate_chain(draft, fused, text.ids, starts, chain)
+
+
+def num_rows(text: Continuation) -> int:
+    """Tokens whose taps a chain ever sees: the last chain starts with all but one token known."""
+    return max(text.num_prompt_tokens + text.num_generated - 2, 1)
+
+
+def _prompt_score(prompt: Prompt, text: Continuation, chains: Chains) -> PromptScore:
+    end = text.num_prompt_tokens + text.num_generated
+    margins = [[m for m in row if m == m] for row in chains.margins.tolist()]
+    return PromptScore(
+        set=prompt.set,
+        where=prompt.where,
+        num_prompt_tokens=text.num_prompt_tokens,
+        generated=tuple(text.ids[text.num_prompt_tokens : end].tolist()),
+        num_matches=tuple(chains.num_matches.tolist()),
+        draft_margins=tuple(map(tuple, margins)),
+        target_margins=tuple(text.margins.tolist()),
+    )
+
+
+def _misfits(config: DraftConfig, target: TargetModel) -> list[str]:
+    found = []
+    taps = config.taps_for(target.num_layers)
+    if config.target_hidden_size != target.hidden_size:
+        found.append(
+            f"its target has hidden size {config.target_hidden_size}, this one {target.hidden_size}"
+        )
+    if not all(0 <= tap <= target.num_layers for tap in taps):
+        found.append(f"its taps are {list(taps)}, this target has {target.num_layers} layers")
+    if config.vocab_size < target.vocab_size:
+        found.append(f"its vocabulary is {config.vocab_size}, this target's is {target.vocab_size}")
+    return found

@@ -1,0 +1,30 @@
+"""Architecture names of EAGLE-3 drafts with Llama or Qwen3 layers, as seen in published configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LLAMA_NAMES = (
+    "LlamaForCausalLMEagle3",
+    "Eagle3LlamaForCausalLM",
+    "Eagle3Speculator",
+    "Eagle3DraftModel",
+)
+QWEN3_NAMES = ("Qwen3ForCausalLMEagle3", "Eagle3Qwen3ForCausalLM")
+QWEN3_VL_NAMES = ("Eagle3Qwen3vlForCausalLM", "Qwen3VLForConditionalGenerationEagle3")
+PLAIN_NAMES = ("LlamaForCausalLM", "Qwen3ForCausalLM")
+"""SafeAILab/EAGLE gives its drafts the name of an ordinary model."""
+
+DRAFT_NAMES = (*LLAMA_NAMES, *QWEN3_NAMES, *QWEN3_VL_NAMES)
+
+
+def is_ours(config: Mapping[str, Any]) -> bool:
+    """Whether a draft's config.json is one that this package reads.
+
+    Other EAGLE-3 families (DeepSeek, MiniMax, P-EAGLE) are left to the engine.
+    """
+    if config.get("speculators_model_type") is not None:
+        return config["speculators_model_type"] == "eagle3"
+    architectures = config.get("architectures") or [""]
+    return architectures[0] in (*DRAFT_NAMES, *PLAIN_NAMES)

@@ -1,0 +1,144 @@
+"""The draft inside vLLM: its own classes, and only what they lack.
+
+What stock vLLM 0.32 does right is inherited untouched. Added here: the canonical config decides
+which biases exist; taps in any order; a vocabulary map over the full vocabulary; and a loader that
+names every missing, extra, misfit or non-finite tensor before the first request.
+
+mypy does not see this file: vLLM ships no types and is not installed where mypy runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from vllm.config import VllmConfig
+from vllm.model_executor.layers.linear import ReplicatedLinear, RowParallelLinear
+from vllm.model_executor.models.llama_eagle3 import Eagle3LlamaForCausalLM
+from vllm.model_executor.models.qwen3_eagle3 import Eagle3Qwen3ForCausalLM
+from vllm.model_executor.models.utils import get_draft_quant_config, maybe_prefix
+
+from eagle3_plugin.draft.config import DraftConfig
+from eagle3_plugin.draft.dialects.names import canonical_name
+from eagle3_plugin.draft.read import tensor_problems
+from eagle3_plugin.engines.vllm.draft_config import canonical_config
+from eagle3_plugin.errors import DraftError, EngineError, Problem
+
+Named = tuple[str, torch.Tensor]
+
+
+class CanonicalDraft:
+    """What both classes add to vLLM's own; mixed in before them."""
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        hf_config = vllm_config.speculative_config.draft_model_config.hf_config
+        if getattr(hf_config, "eagle3_draft", None) is None:
+            raise EngineError(
+                "the draft's config did not pass through eagle3_plugin: its config hook is not in "
+                "place in this process",
+                hint="Set method to eagle3 in --speculative-config, and see `eagle3 plugins vllm`.",
+            )
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        self.draft = canonical_config(hf_config)
+        quant_config = get_draft_quant_config(vllm_config)
+        for index, layer in enumerate(self.model.layers):
+            at = maybe_prefix(prefix, f"model.layers.{index}.self_attn.o_proj")
+            _fit_output_bias(layer.self_attn, self.draft, quant_config, at)
+        if self.draft.fc_bias:
+            self.model.fc = ReplicatedLinear(
+                input_size=self.model.fc_input_size,
+                output_size=self.draft.hidden_size,
+                bias=True,
+                params_dtype=vllm_config.model_config.dtype,
+                quant_config=quant_config,
+                prefix=maybe_prefix(prefix, "model.fc"),
+                return_bias=False,
+            )
+
+    def load_weights(self, weights: Iterable[Named]) -> None:
+        """Loads the stored tensors of any dialect; raises DraftError naming all that do not fit."""
+        named = {}
+        for stored, tensor in weights:
+            name = canonical_name(stored)
+            if name is not None:
+                named[name] = tensor
+        check_weights(self.draft, named)
+        super().load_weights(_as_vllm_loads(self.draft, named))
+
+
+class Eagle3LlamaDraft(CanonicalDraft, Eagle3LlamaForCausalLM):
+    """A draft with Llama layers."""
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+
+
+class Eagle3Qwen3Draft(CanonicalDraft, Eagle3Qwen3ForCausalLM):
+    """A draft with Qwen3 layers (per-head q and k norms)."""
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+
+
+def check_weights(config: DraftConfig, named: dict[str, torch.Tensor]) -> None:
+    """Raises DraftError with every tensor that is missing, extra, of another shape or not finite."""
+    problems = tensor_problems(config, {name: tuple(t.shape) for name, t in named.items()})
+    for name, tensor in named.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.sum())):
+            bad = int((~torch.isfinite(tensor)).sum())
+            if bad:
+                message = f"{name} has {bad} values that are NaN or infinite"
+                problems.append(Problem("tensor-not-finite", message))
+    if config.has_vocab_map and "d2t" not in named:
+        problems.append(Problem("tensor-missing", "d2t is not in the checkpoint"))
+    if problems:
+        raise DraftError(problems, where="draft weights")
+
+
+def _fit_output_bias(attention, config: DraftConfig, quant_config, prefix: str) -> None:
+    """An o_proj with a bias exactly when the draft has one (the stock classes decide otherwise)."""
+    if (attention.o_proj.bias is not None) == config.attention_output_bias:
+        return
+    attention.o_proj = RowParallelLinear(
+        config.num_attention_heads * config.head_dim,
+        config.hidden_size,
+        bias=config.attention_output_bias,
+        quant_config=quant_config,
+        prefix=prefix,
+    )
+
+
+def _as_vllm_loads(config: DraftConfig, named: dict[str, torch.Tensor]) -> Iterator[Named]:
+    """Canonical tensors in the order of columns and rows that vLLM computes in."""
+    order = _ascending(config)
+    full_map = config.has_vocab_map and config.draft_vocab_size == config.vocab_size
+    for name, tensor in named.items():
+        if name in ("fc.weight", "input_norm.weight") and order is not None:
+            tensor = _reorder_columns(tensor, order)
+        elif name.startswith("fc_norm.") and order is not None:
+            tap = int(name.split(".")[1])
+            name = f"fc_norm.{order.index(tap)}.weight"
+        elif name == "lm_head.weight" and full_map:
+            tensor = _rows_in_target_order(tensor, named["d2t"])
+        elif name == "d2t" and full_map:
+            continue
+        yield name, tensor
+
+
+def _ascending(config: DraftConfig) -> list[int] | None:
+    """Positions of the draft's taps in ascending order, or None if they are ascending already."""
+    if config.taps == "default" or list(config.taps) == sorted(config.taps):
+        return None
+    return sorted(range(config.num_taps), key=lambda i: config.taps[i])
+
+
+def _reorder_columns(tensor: torch.Tensor, order: list[int]) -> torch.Tensor:
+    blocks = tensor.chunk(len(order), dim=-1)
+    return torch.cat([blocks[i] for i in order], dim=-1)
+
+
+def _rows_in_target_order(head: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    targets = torch.arange(len(offsets)) + offsets.to(torch.int64)
+    ordered = torch.empty_like(head)
+    ordered[targets] = head
+    return ordered

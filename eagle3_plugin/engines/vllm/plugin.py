@@ -1,0 +1,116 @@
+"""The entry point `vllm.general_plugins: eagle3`, run by vLLM in each of its processes.
+
+Two things are registered: our draft classes under every architecture name seen in the wild, and a
+reader for draft configs. vLLM builds its SpeculativeConfig from the draft's config.json; while it
+does so for an EAGLE-3 draft that we read, `get_config` answers with the canonical config instead.
+Two ways were weighed. Rewriting the config when the model is built needs no hook, but errors come
+after the target is loaded, a layout that vLLM cannot parse never gets there, and the key of vLLM's
+compile cache would not see the taps. So the config is replaced at birth.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from eagle3_plugin.engines.names import DRAFT_NAMES, QWEN3_NAMES, is_ours
+from eagle3_plugin.engines.vllm.draft_config import ARCHITECTURES, hugging_face_config
+from eagle3_plugin.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODELS = "eagle3_plugin.engines.vllm.models"
+MARK = "__eagle3_plugin__"
+
+_target_of: ContextVar[dict[str, Any] | None] = ContextVar("eagle3_target", default=None)
+
+
+def register() -> None:
+    """Register the draft classes and the config reader; safe to call any number of times."""
+    import vllm
+    import vllm.config.model as model_config
+    from vllm.config import SpeculativeConfig
+    from vllm.model_executor.models import ModelRegistry
+
+    for name, class_name in class_names().items():
+        ModelRegistry.register_model(name, f"{MODELS}:{class_name}")
+    for holder, attribute in ((SpeculativeConfig, "__post_init__"), (model_config, "get_config")):
+        if not callable(getattr(holder, attribute, None)):
+            raise EngineError(
+                f"vLLM {vllm.__version__} has no {holder.__name__}.{attribute}, which the plugin "
+                "needs to read drafts",
+                hint="Use vLLM 0.32, or leave the plugin out with VLLM_PLUGINS=.",
+            )
+    _wrap(SpeculativeConfig, "__post_init__", _while_reading_drafts)
+    _wrap(model_config, "get_config", _answer_for_drafts)
+
+
+def class_names() -> dict[str, str]:
+    """Architecture name -> our class, for every name that a draft has been published under."""
+    wild = {n: "Eagle3Qwen3Draft" if n in QWEN3_NAMES else "Eagle3LlamaDraft" for n in DRAFT_NAMES}
+    return wild | {own: own for own in ARCHITECTURES.values()}
+
+
+def _wrap(holder: Any, name: str, around: Callable[..., Any]) -> None:
+    original = getattr(holder, name)
+    if hasattr(original, MARK):
+        return
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return around(original, *args, **kwargs)
+
+    setattr(wrapped, MARK, original)
+    setattr(holder, name, wrapped)
+
+
+def _while_reading_drafts(original: Callable[..., Any], self: Any, *args: Any) -> Any:
+    """SpeculativeConfig.__post_init__, remembering the target while the draft's config is read."""
+    target = getattr(self, "target_model_config", None)
+    if self.method != "eagle3" or self.model is None or target is None:
+        return original(self, *args)
+    with _target(target.hf_config.to_dict()):
+        return original(self, *args)
+
+
+@contextmanager
+def _target(config: dict[str, Any]) -> Iterator[None]:
+    token = _target_of.set(config)
+    try:
+        yield
+    finally:
+        _target_of.reset(token)
+
+
+def _answer_for_drafts(
+    original: Callable[..., Any],
+    model: Any,
+    trust_remote_code: bool,
+    revision: str | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """vLLM's get_config, with the canonical config for an EAGLE-3 draft that we read."""
+    target = _target_of.get()
+    if target is None or not _reads(str(model), revision):
+        return original(model, trust_remote_code, revision, *args, **kwargs)
+    from vllm.transformers_utils.config import patch_rope_parameters
+
+    config = hugging_face_config(str(model), revision, target)
+    override = kwargs.get("hf_overrides_fn")
+    config = override(config) if override is not None else config
+    patch_rope_parameters(config)
+    return config
+
+
+def _reads(model: str, revision: str | None) -> bool:
+    from eagle3_plugin.draft.checkpoint import CONFIG, MAX_CONFIG_BYTES
+    from eagle3_plugin.draft.json_text import parse_json_object
+    from eagle3_plugin.hub import resolve
+
+    text = resolve(model, revision=revision).read(CONFIG)
+    return is_ours(parse_json_object(text, f"{model}: {CONFIG}", max_bytes=MAX_CONFIG_BYTES))

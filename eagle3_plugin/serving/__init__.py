@@ -1,0 +1,1 @@
+"""Engines as processes: start, wait, stop; a client; the counters; a benchmark."""

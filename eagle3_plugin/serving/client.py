@@ -1,0 +1,227 @@
+"""A small client of OpenAI-compatible servers: completions, with token ids and times."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from eagle3_plugin.errors import EngineError, UsageError
+
+TIMEOUT_S = 600.0
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a server answered.
+
+    token_ids: None where the server does not give them (vLLM does: `return_token_ids`).
+    time_to_first_token_s: None without streaming. elapsed_s: from sending to the last byte.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] | None
+    num_tokens: int
+    time_to_first_token_s: float | None
+    elapsed_s: float
+    finish_reason: str | None
+
+
+@dataclass(frozen=True)
+class Client:
+    """One served model. `timeout_s` is the longest silence, not the longest answer."""
+
+    url: str
+    model: str
+    timeout_s: float = TIMEOUT_S
+
+    @classmethod
+    def connect(cls, url: str, *, timeout_s: float = TIMEOUT_S) -> Client:
+        """A client of the first model that the server lists."""
+        models = _json(get_text(url, "/v1/models", timeout_s=timeout_s), url).get("data")
+        if not models:
+            raise EngineError(f"{url}/v1/models lists no model; expected at least one")
+        return cls(url.rstrip("/"), str(models[0]["id"]), timeout_s)
+
+    def completion(
+        self,
+        *,
+        prompt: str | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        prompt_token_ids: Sequence[int] | None = None,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stream: bool = True,
+    ) -> Completion:
+        """Completes exactly one of the three kinds of prompt; messages get the chat template."""
+        given = [p for p in (prompt, messages, prompt_token_ids) if p is not None]
+        if len(given) != 1:
+            raise UsageError(
+                f"{len(given)} prompts; expected exactly one of prompt, messages, prompt_token_ids"
+            )
+        key, path = ("prompt", "/v1/completions")
+        if messages is not None:
+            key, path = ("messages", "/v1/chat/completions")
+        body: Json = {
+            "model": self.model,
+            key: given[0] if isinstance(given[0], str) else list(given[0]),
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed,
+            "stream": stream,
+            "return_token_ids": True,
+        }
+        if stream:
+            body["stream_options"] = {"include_usage": True}
+            return self._streamed(path, body)
+        return self._whole(path, body)
+
+    def _whole(self, path: str, body: Json) -> Completion:
+        begin = time.monotonic()
+        with _response(self.url, path, body, self.timeout_s) as response:
+            answer = _json(response.read().decode("utf-8", errors="replace"), self.url + path)
+        return _completion([answer], None, time.monotonic() - begin)
+
+    def _streamed(self, path: str, body: Json) -> Completion:
+        begin = time.monotonic()
+        first_s: float | None = None
+        chunks: list[Json] = []
+        with _response(self.url, path, body, self.timeout_s) as response:
+            for chunk in _events(response, self.url + path):
+                if first_s is None and _has_token(chunk):
+                    first_s = time.monotonic() - begin
+                chunks.append(chunk)
+        return _completion(chunks, first_s, time.monotonic() - begin)
+
+
+def get_text(url: str, path: str, *, timeout_s: float = TIMEOUT_S) -> str:
+    """The body of a GET."""
+    with _response(url, path, None, timeout_s) as response:
+        return response.read().decode("utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def _response(
+    url: str, path: str, body: Json | None, timeout_s: float
+) -> Iterator[http.client.HTTPResponse]:
+    """The answer with status 200; everything else, and every fault while reading, is an error."""
+    connection, prefix = _connection(url, timeout_s)
+    try:
+        connection.request(
+            "GET" if body is None else "POST",
+            prefix + path,
+            None if body is None else json.dumps(body),
+            {"Content-Type": "application/json"},
+        )
+        response = connection.getresponse()
+        if response.status != 200:
+            text = response.read().decode("utf-8", errors="replace")
+            raise EngineError(f"{url}{path} answered {response.status}: {_error_message(text)}")
+        yield response
+    except TimeoutError as error:
+        raise EngineError(
+            f"{url}{path} was silent for {timeout_s:g} s",
+            hint="Look into the server's log; ask for fewer tokens or requests at a time.",
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise EngineError(
+            f"{url}{path} does not answer: {str(error) or type(error).__name__}",
+            hint="Start the server, or correct its URL.",
+        ) from error
+    finally:
+        connection.close()
+
+
+def _connection(url: str, timeout_s: float) -> tuple[http.client.HTTPConnection, str]:
+    """A connection, and the path that the URL starts with (a last `/v1` is understood)."""
+    kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+    try:
+        parts = urlsplit(url)
+        kind, host, port = kinds[parts.scheme], parts.hostname, parts.port
+    except (KeyError, ValueError):
+        host = None
+    if not host:
+        raise UsageError(
+            f"{url!r} is not the URL of a server; expected for example http://127.0.0.1:8000"
+        )
+    return kind(host, port, timeout=timeout_s), parts.path.rstrip("/").removesuffix("/v1")
+
+
+def _events(response: http.client.HTTPResponse, where: str) -> Iterator[Json]:
+    """The JSON of each server-sent event up to [DONE]."""
+    num_chunks = 0
+    for line in response:
+        if not line.startswith(b"data:"):
+            continue
+        data = line[len(b"data:") :].strip().decode("utf-8", errors="replace")
+        if data == "[DONE]":
+            return
+        chunk = _json(data, where)
+        if "error" in chunk:
+            raise EngineError(f"{where} failed while streaming: {_error_message(data)}")
+        num_chunks += 1
+        yield chunk
+    raise EngineError(
+        f"the stream of {where} ended after {num_chunks} chunks; expected a last line [DONE]",
+        hint="Look into the server's log: it may have died.",
+    )
+
+
+def _completion(
+    chunks: Sequence[Json], time_to_first_token_s: float | None, elapsed_s: float
+) -> Completion:
+    """Joins the chunks of a stream; a whole answer is a stream of one."""
+    choices = [choice for chunk in chunks for choice in chunk.get("choices") or []]
+    if not choices:
+        raise EngineError("the server's answer has no choices; expected one")
+    ids = [choice["token_ids"] for choice in choices if choice.get("token_ids") is not None]
+    usages = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
+    reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    token_ids = tuple(token for part in ids for token in part) if ids else None
+    num_tokens = usages[-1]["completion_tokens"] if usages else len(token_ids or ())
+    return Completion(
+        text="".join(_text(choice) for choice in choices),
+        token_ids=token_ids,
+        num_tokens=num_tokens,
+        time_to_first_token_s=time_to_first_token_s,
+        elapsed_s=elapsed_s,
+        finish_reason=reasons[-1] if reasons else None,
+    )
+
+
+def _text(choice: Json) -> str:
+    """A completion has `text`, a chat has `message`, and a streamed chat has `delta`."""
+    spoken = choice.get("delta") or choice.get("message") or {}
+    return choice.get("text") or spoken.get("content") or ""
+
+
+def _has_token(chunk: Json) -> bool:
+    choices = chunk.get("choices") or []
+    return any(choice.get("token_ids") or _text(choice) for choice in choices)
+
+
+def _json(text: str, where: str) -> Json:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise EngineError(f"{where} answered {text[:80]!r}; expected a JSON object")
+    return value
+
+
+def _error_message(text: str) -> str:
+    """What the server says is wrong: OpenAI's form, FastAPI's, or the text as it is."""
+    try:
+        value = json.loads(text)
+        error = value.get("error") or value.get("detail") or value
+        return str(error.get("message", error))
+    except (ValueError, AttributeError):
+        return text[:500] or "nothing"

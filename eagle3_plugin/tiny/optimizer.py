@@ -1,0 +1,144 @@
+"""Muon for matrices and AdamW for the rest, on weights that two workers share.
+
+Each worker holds the gradients of its half of the batch and updates its half of the weights.
+Muon: Keller Jordan, https://kellerjordan.github.io/posts/muon/ (quintic Newton-Schulz iteration).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from eagle3_plugin.tiny.parallel import NUM_WORKERS, Worker, shared_zeros
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+MUON_MOMENTUM = 0.95
+ADAM_BETAS = (0.9, 0.95)
+ADAM_EPS = 1e-10
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rates at their peak: linear warm-up, then a linear fall to zero."""
+
+    steps: int
+    matrix_rate: float
+    other_rate: float
+    warmup_steps: int = 10
+
+    def factor(self, step: int) -> float:
+        return min((step + 1) / self.warmup_steps, (self.steps - step) / self.steps, 1.0)
+
+
+class SharedWeights:
+    """Float32 weights and gradients of a module, in memory that forks share."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.sizes = {name: p.shape for name, p in module.named_parameters()}
+        total = sum(s.numel() for s in self.sizes.values())
+        self._values = shared_zeros(total)
+        self._gradients = [shared_zeros(total) for _ in range(NUM_WORKERS)]
+        self.values = self._split(self._values)
+        self.gradients = [self._split(g) for g in self._gradients]
+        for name, parameter in module.named_parameters():
+            self.values[name].copy_(parameter.detach())
+
+    def load_into(self, module: nn.Module) -> None:
+        """Copies the weights into the module, in the module's own precision."""
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(self.values[name])
+
+    def _split(self, flat: Tensor) -> dict[str, Tensor]:
+        parts = flat.split([s.numel() for s in self.sizes.values()])
+        return {n: p.view(s) for (n, s), p in zip(self.sizes.items(), parts, strict=True)}
+
+
+class Optimizer:
+    """Updates this worker's part of the shared weights."""
+
+    def __init__(
+        self, shared: SharedWeights, worker: Worker, is_matrix: Callable[[str], bool]
+    ) -> None:
+        self.shared = shared
+        names = list(shared.sizes)
+        matrices = [n for n in names if is_matrix(n) and len(shared.sizes[n]) == 2]
+        others = [n for n in names if n not in set(matrices)]
+        by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        for name in _own_part(matrices, shared, worker):
+            by_shape[tuple(shared.sizes[name])].append(name)
+        self._muons = [_Muon(group, shape) for shape, group in by_shape.items()]
+        self._adams = [_Adam(n, shared.sizes[n]) for n in _own_part(others, shared, worker)]
+
+    def step(self, matrix_rate: float, other_rate: float) -> None:
+        values = self.shared.values
+        for muon in self._muons:
+            gradient = torch.stack([self._gradient(n) for n in muon.names])
+            for name, update in zip(muon.names, muon.update(gradient), strict=True):
+                values[name].add_(update, alpha=-matrix_rate)
+        for adam in self._adams:
+            update = adam.update(self._gradient(adam.name))
+            values[adam.name].add_(update, alpha=-other_rate)
+
+    def _gradient(self, name: str) -> Tensor:
+        first, second = (g[name] for g in self.shared.gradients)
+        return (first + second) / NUM_WORKERS
+
+
+class _Muon:
+    """Matrices of one shape, orthogonalised together."""
+
+    def __init__(self, names: list[str], shape: tuple[int, ...]) -> None:
+        self.names = names
+        self.momentum = torch.zeros(len(names), *shape)
+        self.scale = max(1.0, shape[0] / shape[1]) ** 0.5
+
+    def update(self, gradient: Tensor) -> Tensor:
+        self.momentum.lerp_(gradient, 1 - MUON_MOMENTUM)
+        return _orthogonal(gradient.lerp(self.momentum, MUON_MOMENTUM)) * self.scale
+
+
+class _Adam:
+    def __init__(self, name: str, shape: torch.Size) -> None:
+        self.name = name
+        self.mean, self.square = torch.zeros(shape), torch.zeros(shape)
+        self.steps = 0
+
+    def update(self, gradient: Tensor) -> Tensor:
+        self.steps += 1
+        self.mean.lerp_(gradient, 1 - ADAM_BETAS[0])
+        self.square.lerp_(gradient.square(), 1 - ADAM_BETAS[1])
+        mean, square = (
+            state / (1 - beta**self.steps)
+            for state, beta in zip((self.mean, self.square), ADAM_BETAS, strict=True)
+        )
+        return mean / (square.sqrt() + ADAM_EPS)
+
+
+def _own_part(names: list[str], shared: SharedWeights, worker: Worker) -> list[str]:
+    """Names dealt out so that each worker updates about as many elements."""
+    loads = [0] * NUM_WORKERS
+    own = []
+    for name in sorted(names, key=lambda n: (-shared.sizes[n].numel(), n)):
+        rank = loads.index(min(loads))
+        loads[rank] += shared.sizes[name].numel()
+        if rank == worker.rank:
+            own.append(name)
+    return own
+
+
+def _orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest (nearly) orthogonal matrices; `matrices`: [count, rows, columns]."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if tall else x).float()
