@@ -186,7 +186,13 @@ class HubSource:
             hf_raise_for_status(response)
             if response.status_code != 206 and end - start < self._size(file):
                 return None
-            return b"".join(response.iter_bytes())
+            data = b"".join(response.iter_bytes())
+        if len(data) != end - start:
+            raise OfflineError(
+                f"{self.name}: {len(data)} bytes of {file!r} came, expected {end - start}",
+                hint="The connection broke off: try again.",
+            )
+        return data
 
 
 def resolve(name: str, *, revision: str | None = None) -> Source:
@@ -195,7 +201,7 @@ def resolve(name: str, *, revision: str | None = None) -> Source:
     An existing folder wins over a repository of the same name.
     """
     folder = Path(name).expanduser()
-    if folder.exists():
+    if name and folder.exists():
         return _folder(folder, name, revision)
     hub = MODELSCOPE if name.startswith(MODELSCOPE) else ""
     repository, at, in_name = name.removeprefix(hub).partition("@")

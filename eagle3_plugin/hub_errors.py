@@ -20,6 +20,7 @@ _SPELLING = (
     "(an expired token looks the same)."
 )
 _LICENCE = "Accept the licence on the model's page, then set HF_TOKEN to a token of that account."
+_MODELSCOPE = "Check the spelling; if it is private, set MODELSCOPE_API_TOKEN."
 _NETWORK = "Check the network and HF_ENDPOINT, or download it first and name the folder."
 _CACHE = "Check the space and the rights in the hub's cache folder (HF_HOME)."
 
@@ -76,23 +77,46 @@ TRANSLATIONS: Mapping[str, Row] = {
     "BadRequestError": (SourceError, "{host} did not understand the question for {repo}", _NETWORK),
     "HfHubHTTPError": (OfflineError, "{host} answered {status} for {repo}", _NETWORK),
     # modelscope_hub.errors
-    "AuthenticationError": (
-        NotFoundError,
-        "{repo} is private, or the token is not valid",
-        _SPELLING,
-    ),
-    "PermissionDeniedError": (GatedError, "{repo} is not open to this account", _LICENCE),
-    "NotExistError": (NotFoundError, "{repo} ({what}) is not on ModelScope", _SPELLING),
-    "InvalidParameter": (NotFoundError, "{repo!r} cannot be a repository's name", _SPELLING),
-    "NetworkError": (OfflineError, "ModelScope cannot be reached for {repo}", _NETWORK),
-    "HubError": (OfflineError, "ModelScope cannot deliver {what!r} of {repo}", _NETWORK),
+    "AuthenticationError": (NotFoundError, "{repo} is private, or the token is bad", _MODELSCOPE),
+    "PermissionDeniedError": (GatedError, "{repo} is not open to this account", _MODELSCOPE),
+    "NotExistError": (NotFoundError, "{repo} ({what}) is not on ModelScope", _MODELSCOPE),
+    "InvalidParameter": (NotFoundError, "{repo!r} cannot be a repository's name", _MODELSCOPE),
+    "NetworkError": (OfflineError, "{host} cannot be reached for {repo}", _NETWORK),
+    "HubError": (OfflineError, "{host} cannot deliver {what!r} of {repo} ({error})", _NETWORK),
     # below both: httpx, httpx2, requests and the system
-    "HTTPError": (OfflineError, "{host} cannot be reached for {repo} ({error})", _NETWORK),
-    "RequestException": (OfflineError, "{host} cannot be reached for {repo} ({error})", _NETWORK),
-    "ConnectionError": (OfflineError, "{host} cannot be reached for {repo} ({error})", _NETWORK),
+    "HTTPError": (
+        OfflineError,
+        "{host} cannot be reached or broke off for {repo} ({error})",
+        _NETWORK,
+    ),
+    "RequestException": (
+        OfflineError,
+        "{host} cannot be reached or broke off for {repo} ({error})",
+        _NETWORK,
+    ),
+    "ConnectionError": (
+        OfflineError,
+        "{host} cannot be reached or broke off for {repo} ({error})",
+        _NETWORK,
+    ),
     "TimeoutError": (OfflineError, "{host} did not answer in time for {repo}", _NETWORK),
+    "RuntimeError": (OfflineError, "the download of {what!r} of {repo} broke off", _NETWORK),
     "OSError": (SourceError, "{what!r} of {repo} cannot be put into the cache ({error})", _CACHE),
-    "ValueError": (SourceError, "{host} answered for {repo} what cannot be read", _NETWORK),
+    "ValueError": (
+        SourceError,
+        "{host} gave an answer that cannot be read for {repo} ({error})",
+        _NETWORK,
+    ),
+    "LookupError": (
+        SourceError,
+        "{host} gave an answer that cannot be read for {repo} ({error})",
+        _NETWORK,
+    ),
+    "TypeError": (
+        SourceError,
+        "{host} gave an answer that cannot be read for {repo} ({error})",
+        _NETWORK,
+    ),
 }
 """Name of an exception class -> our error, its message, its hint. An exception takes the row of
 the first of its classes (in method resolution order) that has one. Names, so that no library
@@ -116,7 +140,7 @@ def translated(repo: str, what: str) -> Iterator[None]:
             raise
         kind, message, hint = row
         text = message.format(
-            repo=repo, what=what, host=_host(), status=_status(error), error=_reason(error)
+            repo=repo, what=what, host=_host(repo), status=_status(error), error=_reason(error)
         )
         raise kind(text, hint=hint) from error
 
@@ -127,8 +151,10 @@ def translation(error: type[BaseException]) -> Row | None:
     return next((TRANSLATIONS[name] for name in names if name in TRANSLATIONS), None)
 
 
-def _host() -> str:
+def _host(repo: str) -> str:
     """The host of the endpoint in use, without what else the address may hold."""
+    if repo.startswith("modelscope:"):
+        return "ModelScope"
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     return urlsplit(endpoint).hostname or "the hub"
 

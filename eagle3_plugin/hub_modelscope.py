@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eagle3_plugin.errors import MissingExtraError, NotFoundError
-from eagle3_plugin.hub import is_plain_name, plain_name
+from eagle3_plugin.errors import MissingExtraError, NotFoundError, OfflineError
+from eagle3_plugin.hub import CachedSource, Source, is_plain_name, plain_name
 from eagle3_plugin.hub_errors import translated
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class ModelScopeSource:
             return response.content
 
 
-def open_modelscope(repository: str, revision: str | None) -> ModelScopeSource:
+def open_modelscope(repository: str, revision: str | None) -> Source:
     """Lists `org/name` on ModelScope; MissingExtraError if its library is not installed."""
     try:
         from modelscope_hub import HubApi
@@ -95,7 +95,24 @@ def open_modelscope(repository: str, revision: str | None) -> ModelScopeSource:
         ) from error
     name, branch = f"modelscope:{repository}", revision or DEFAULT_BRANCH
     api = HubApi()
-    with translated(name, branch):
-        files = api.list_repo_files(repository, "model", revision=branch, recursive=False)
+    try:
+        with translated(name, branch):
+            files = api.list_repo_files(repository, "model", revision=branch, recursive=False)
+    except OfflineError as error:
+        cached = _cached(api, name, repository, branch)
+        if cached is None:
+            raise error
+        return cached
     sizes = {file.path: file.size for file in files if not file.is_dir and is_plain_name(file.path)}
     return ModelScopeSource(name, branch, api, sizes)
+
+
+def _cached(api: HubApi, name: str, repository: str, branch: str) -> CachedSource | None:
+    """What an earlier download left of that branch or tag."""
+    from modelscope_hub import CacheNotFound
+
+    try:
+        folder = api.download_repo(repository, "model", revision=branch, local_files_only=True)
+    except CacheNotFound:
+        return None
+    return CachedSource(Path(folder), name, branch)

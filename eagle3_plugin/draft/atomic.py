@@ -122,7 +122,8 @@ def _is_checkpoint_or_empty(folder: Path) -> bool:
 
 
 def _check_free_space(folder: Path, out: Path, num_bytes: int) -> None:
-    if shutil.disk_usage(folder).free < num_bytes:
+    usage = shutil.disk_usage(folder)
+    if usage.total and usage.free < num_bytes:  # some virtual file systems say 0 of everything
         raise _no_room(folder, out, num_bytes)
 
 
@@ -180,15 +181,17 @@ def _clean_after_dead_writers(out: Path) -> None:
 
 
 def _swap_in(temporary: Path, out: Path) -> None:
+    """Moves the new folder in and removes the old one; if that fails, the old one is back."""
     aside = out.with_name(f".{out.name}.old-{os.getpid()}")
-    had_old = out.exists()
     try:
-        if had_old:
+        if out.exists():
             out.rename(aside)
         temporary.rename(out)
         fsync_folder(out.parent)
     except BaseException:
-        if aside.exists() and not out.exists():
+        if not temporary.exists():
+            out.rename(temporary)
+        if aside.exists():
             aside.rename(out)
         raise
     shutil.rmtree(aside, ignore_errors=True)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from eagle3_plugin.draft.atomic import json_bytes, new_folder, write_file
 from eagle3_plugin.draft.atomic import write_json_atomic as write_json_atomic
 from eagle3_plugin.draft.json_text import parse_json_object
-from eagle3_plugin.draft.safetensors_header import TensorInfo as TensorInfo
 from eagle3_plugin.draft.safetensors_header import DTYPE_BITS, build_header, tensor_bytes
+from eagle3_plugin.draft.safetensors_header import TensorInfo as TensorInfo
 from eagle3_plugin.draft.torch_bin import raw_bytes
 from eagle3_plugin.draft.weight_files import WeightFiles, find_weights
 from eagle3_plugin.errors import CheckpointError, OutputError
@@ -58,8 +58,8 @@ class Checkpoint:
     @classmethod
     def open(cls, source: Source) -> Checkpoint:
         """Reads config.json, eagle3.json and the headers of the weights; no weights."""
-        config = _read_config(source, CONFIG)
-        eagle3 = _read_config(source, EAGLE3) if EAGLE3 in source.sizes() else None
+        config = read_config(source, CONFIG)
+        eagle3 = read_config(source, EAGLE3) if EAGLE3 in source.sizes() else None
         weights: WeightFiles = find_weights(source)
         return cls(source, config, weights.tensors, eagle3, weights.metadata, weights.loaded)
 
@@ -241,7 +241,8 @@ def _write_all(out: int, data: bytes) -> None:
         view = view[os.write(out, view) :]
 
 
-def _read_config(source: Source, file: str) -> dict[str, Any]:
+def read_config(source: Source, file: str) -> dict[str, Any]:
+    """The JSON object in a small file of the source, such as config.json."""
     sizes = source.sizes()
     if file not in sizes:
         found = ", ".join(sorted(sizes)[:8]) or "no files at all"

@@ -28,130 +28,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eagle3_plugin.draft import rope
-from eagle3_plugin.draft.config import DraftConfig, Rope
+from eagle3_plugin.draft.checkpoint import Checkpoint
+from eagle3_plugin.draft.config import DraftConfig
+from eagle3_plugin.draft.decoder import Layer, RMSNorm
+from eagle3_plugin.draft.read import Draft
 from eagle3_plugin.draft.tensors import VOCAB_MAP, Shape, expected_tensors
 from eagle3_plugin.errors import DraftError, Problem
 
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer, [B, kv_heads, S, head_dim] each; an empty list to start with."""
 
-
-class RMSNorm(nn.Module):
-    """As transformers: normalised in float32 (or wider), cast back, then times the weight."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * (wide * scale).to(x.dtype)
-
-
-class Attention(nn.Module):
-    """Grouped-query attention with rope; q and k are normed per head where the decoder is qwen3."""
-
-    def __init__(self, config: DraftConfig, width: int) -> None:
-        super().__init__()
-        self.head_dim = config.head_dim
-        self.rope: Rope = config.rope
-        queries = config.num_attention_heads * config.head_dim
-        keys = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(width, queries, bias=config.attention_bias)
-        self.k_proj = nn.Linear(width, keys, bias=config.attention_bias)
-        self.v_proj = nn.Linear(width, keys, bias=config.attention_bias)
-        self.o_proj = nn.Linear(queries, config.hidden_size, bias=config.attention_output_bias)
-        self.q_norm: nn.Module = nn.Identity()
-        self.k_norm: nn.Module = nn.Identity()
-        if config.decoder == "qwen3":
-            self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-            self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-
-    def forward(
-        self, x: Tensor, positions: Tensor, past: tuple[Tensor, Tensor] | None, mask: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The output [B, T, hidden], and the keys and values with those of `past` before them."""
-        cos, sin = rope.cos_sin(self.rope, self.head_dim, positions, x.dtype)
-        q = rope.rotate(self.q_norm(self._heads(self.q_proj(x))), cos, sin)
-        k = rope.rotate(self.k_norm(self._heads(self.k_proj(x))), cos, sin)
-        v = self._heads(self.v_proj(x))
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        out = attend(q, k, v, mask)
-        return self.o_proj(out.transpose(1, 2).flatten(2)), (k, v)
-
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention [B, heads, T, head_dim], the softmax in float32 (or wider).
-
-    mask: [B, 1, T, S], True where a query sees a key. Without it, the T queries are the newest of
-        the S keys, and each sees itself and what is older.
-    """
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    if mask is None:
-        num_queries, num_keys = q.shape[2], k.shape[2]
-        everything = torch.ones(num_queries, num_keys, dtype=torch.bool, device=q.device)
-        mask = everything.tril(num_keys - num_queries)
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    wide = torch.promote_types(q.dtype, torch.float32)
-    weights: Tensor = scores.softmax(dim=-1, dtype=wide).to(q.dtype)
-    return weights @ v
-
-
-class Mlp(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x))."""
-
-    def __init__(self, config: DraftConfig) -> None:
-        super().__init__()
-        hidden, intermediate = config.hidden_size, config.intermediate_size
-        self.gate_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.up_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.down_proj = nn.Linear(intermediate, hidden, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
-        return out
-
-
-class Layer(nn.Module):
-    """A decoder layer; the first attends over [embedding, hidden], later ones over hidden only."""
-
-    def __init__(self, config: DraftConfig, index: int) -> None:
-        super().__init__()
-        hidden, eps = config.hidden_size, config.rms_norm_eps
-        self.is_first = index == 0
-        self.residual_is_normed = config.residual == "normed"
-        if self.is_first:
-            self.hidden_norm = RMSNorm(hidden, eps)
-        self.input_layernorm = RMSNorm(hidden, eps)
-        self.self_attn = Attention(config, 2 * hidden if self.is_first else hidden)
-        self.post_attention_layernorm = RMSNorm(hidden, eps)
-        self.mlp = Mlp(config)
-
-    def forward(
-        self,
-        embeds: Tensor,
-        hidden: Tensor,
-        positions: Tensor,
-        past: tuple[Tensor, Tensor] | None,
-        mask: Tensor | None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        residual, x = hidden, self.input_layernorm(embeds if self.is_first else hidden)
-        if self.is_first:
-            normed = self.hidden_norm(hidden)
-            residual = normed if self.residual_is_normed else hidden
-            x = torch.cat([x, normed], dim=-1)
-        attended, kept = self.self_attn(x, positions, past, mask)
-        hidden = residual + attended
-        return hidden + self.mlp(self.post_attention_layernorm(hidden)), kept
+_DTYPES: Mapping[str, torch.dtype] = {
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
 
 
 class ReferenceDraft(nn.Module):
@@ -211,6 +103,25 @@ class ReferenceDraft(nn.Module):
         draft.load_state_dict({k: v.to(dtype) for k, v in table.items()}, assign=True)
         return draft
 
+    @classmethod
+    def load(
+        cls,
+        draft: Draft,
+        *,
+        target_embed: Tensor | None = None,
+        target_lm_head: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> ReferenceDraft:
+        """The draft of a checkpoint, as `from_weights`."""
+        return cls.from_weights(
+            draft.config,
+            read_weights(draft),
+            draft.vocab_map,
+            target_embed=target_embed,
+            target_lm_head=target_lm_head,
+            dtype=dtype,
+        )
+
     def fuse(self, taps: Tensor) -> Tensor:
         """The draft's hidden state [..., hidden] from taps [..., num_taps * target_hidden]."""
         if self.config.fc_input_norm == "joint":
@@ -253,6 +164,23 @@ class ReferenceDraft(nn.Module):
     def to_target_ids(self, draft_ids: Tensor) -> Tensor:
         """The target's ids of draft ids."""
         return draft_ids if self.vocab_map is None else self.vocab_map[draft_ids]
+
+
+def read_weights(draft: Draft) -> dict[str, Tensor]:
+    """Every tensor that the draft computes with, by canonical name, in the dtype of the file."""
+    return {
+        name: _read(draft.checkpoint, draft.names[name]) for name in expected_tensors(draft.config)
+    }
+
+
+def _read(checkpoint: Checkpoint, stored: str) -> Tensor:
+    info = checkpoint.tensors[stored]
+    data = bytearray(info.nbytes)
+    end = 0
+    for chunk in checkpoint.chunks(stored):
+        data[end : end + len(chunk)] = chunk
+        end += len(chunk)
+    return torch.frombuffer(data, dtype=_DTYPES[info.dtype]).view(info.shape)
 
 
 def _misfits(

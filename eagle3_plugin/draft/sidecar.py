@@ -63,3 +63,14 @@ def sidecar_config(checkpoint: Checkpoint, problems: list[Problem]) -> DraftConf
         what = "; ".join(f"{'.'.join(map(str, d['loc']))}: {d['msg']}" for d in error.errors()[:3])
         problems.append(Problem("sidecar", f"eagle3.json does not describe a draft: {what}", _REMEDY))
         return None
+
+
+def with_expected_acceptance(kept: Json, score: Json, target: str, day: str) -> Json:
+    """An eagle3.json with what a score measured, and with what it was measured."""
+    keys = (
+        "chain", "dtype", "num_prompts", "num_rounds", "max_new_tokens", "tokens_per_verify",
+        "acceptance_rate", "acceptance_rate_conditional", "prompt_sets",
+    )  # fmt: skip
+    measured = {key: score[key] for key in keys}
+    by = f"eagle3_plugin {__version__}"
+    return kept | {"expected_acceptance": measured | {"target": target, "date": day, "by": by}}

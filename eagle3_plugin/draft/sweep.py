@@ -107,7 +107,7 @@ def candidate_taps(stated: Taps, num_layers: int) -> dict[Taps, tuple[str, ...]]
     found: dict[Taps, tuple[str, ...]] = {}
     for name, taps in named:
         key = tuple(taps)
-        if all(0 <= k <= num_layers for k in key) and len(set(key)) == len(key):
+        if all(0 <= k <= num_layers for k in key) and len(set(key)) == len(set(stated)):
             found[key] = (*found.get(key, ()), name)
     return found
 
@@ -153,6 +153,12 @@ def sweep_on(
     """`sweep_taps` for a target and a draft that are in memory."""
     stated = draft.config.taps_for(target.num_layers)
     candidates = candidate_taps(stated, target.num_layers)
+    if len(candidates) < 2:
+        raise Eagle3Error(
+            f"nothing to compare: {list(stated)} is the only plausible tap set of a target of "
+            f"{target.num_layers} layers",
+            hint="Score it without sweeping over taps.",
+        )
     union = sorted({k for taps in candidates for k in taps})
     sums = []
     for _, text in continuations(

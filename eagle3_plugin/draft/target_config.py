@@ -53,6 +53,14 @@ def target_from_config(config: Mapping[str, Any], where: str = "target") -> Targ
     )
 
 
+def read_target(name: str) -> TargetConfig:
+    """The TargetConfig of a folder or hub id; reads its config.json only."""
+    from eagle3_plugin.draft.checkpoint import read_config
+    from eagle3_plugin.hub import resolve
+
+    return target_from_config(read_config(resolve(name), "config.json"), where=name)
+
+
 def _quantization(outer: Fields) -> str | None:
     section = outer.section("quantization_config")
     return section.text("quant_method") or ("unknown" if section.values else None)

@@ -60,9 +60,10 @@ class TargetModel:
         transformers = _transformers()
         load = transformers.AutoModelForCausalLM.from_pretrained
         try:
-            model, report = load(
-                folder, dtype=dtype, local_files_only=True, output_loading_info=True
-            )
+            with _no_progress_bar(transformers):
+                model, report = load(
+                    folder, dtype=dtype, local_files_only=True, output_loading_info=True
+                )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise TargetError(
                 f"transformers cannot load the target {folder}: {_first_line(error)}",
@@ -186,6 +187,19 @@ def _load_tokenizer(transformers: ModuleType, folder: Path) -> Any:
             f"transformers cannot load the tokenizer of {folder}: {_first_line(error)}",
             hint='Prompts of the kind "prompt_token_ids" need no tokenizer.',
         ) from error
+
+
+@contextmanager
+def _no_progress_bar(transformers: ModuleType) -> Iterator[None]:
+    """Without transformers' own bar, which would break the lines of whoever shows another."""
+    logging = transformers.utils.logging
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
 
 
 def _transformers() -> ModuleType:

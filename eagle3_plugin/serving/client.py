@@ -222,6 +222,6 @@ def _error_message(text: str) -> str:
     try:
         value = json.loads(text)
         error = value.get("error") or value.get("detail") or value
-        return str(error.get("message", error))
+        return str(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError):
         return text[:500] or "nothing"

@@ -24,10 +24,14 @@ from eagle3_plugin.serving import warden
 HOST = "127.0.0.1"
 GRACE_S = 10.0
 POLL_S = 0.25
-NUM_LAST_LINES = 30
+NUM_LAST_LINES = 20
 TAIL_BYTES = 256 * 1024
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 CAUSE = re.compile(r"(?:^|\s)(?:\w+\.)*\w*(?:Error|Exception)\b: \S|(?:^|\s)error: \S")
+SPEAKER = re.compile(
+    r"^(?:\([\w.:/ -]+ pid=\d+\)\s*)?(?:[A-Z]+ [\d-]+ [\d:]+ (?:\.\.\.)?\[[^\]]*\]\s*)?"
+)
+"""What vLLM puts before a line: the process, the level, the time and the place in its source."""
 
 Progress = Callable[[float, str], None]
 """Called while waiting with the seconds so far and the last line of the log."""
@@ -87,7 +91,7 @@ def start(
     assert process.stdout is not None
     first = process.stdout.readline().strip()
     if not first.isdigit():
-        process.wait()
+        _stop(process)
         found = first.removeprefix("error: ") or "\n".join(tail(log_path, NUM_LAST_LINES))
         raise EngineError(
             f"{command[0]} cannot be started: {found}",
@@ -205,9 +209,10 @@ def _ended(server: Server, elapsed_s: float) -> EngineError:
 
 def _failed(server: Server, what: str) -> EngineError:
     """With the errors that the log names, which may be far above its last lines."""
-    last = server.tail()
-    causes = [line for line in tail(server.log_path, 10_000) if CAUSE.search(line)]
-    above = [line for line in dict.fromkeys(causes) if line not in last][-5:]
+    lines = [SPEAKER.sub("", line) for line in tail(server.log_path, 10_000)]
+    last = lines[-NUM_LAST_LINES:]
+    causes = dict.fromkeys(line.strip() for line in lines if CAUSE.search(line))
+    above = [cause for cause in causes if not any(cause in line for line in last)][-5:]
     shown = [what]
     if above:
         shown += ["errors in its log:", *above]

@@ -57,4 +57,4 @@ def _write_model(folder: Path) -> None:
         eos_token_id=None,
         bos_token_id=None,
     )
-    Qwen3ForCausalLM(config).to(torch.float32).save_pretrained(folder)
+    Qwen3ForCausalLM(config).float().save_pretrained(folder)

@@ -108,9 +108,7 @@ def _answer_for_drafts(
 
 
 def _reads(model: str, revision: str | None) -> bool:
-    from eagle3_plugin.draft.checkpoint import CONFIG, MAX_CONFIG_BYTES
-    from eagle3_plugin.draft.json_text import parse_json_object
+    from eagle3_plugin.draft.checkpoint import CONFIG, read_config
     from eagle3_plugin.hub import resolve
 
-    text = resolve(model, revision=revision).read(CONFIG)
-    return is_ours(parse_json_object(text, f"{model}: {CONFIG}", max_bytes=MAX_CONFIG_BYTES))
+    return is_ours(read_config(resolve(model, revision=revision), CONFIG))

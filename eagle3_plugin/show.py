@@ -1,0 +1,181 @@
+"""How each verb's result looks on a terminal, with the next command that a user would want."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eagle3_plugin import console
+from eagle3_plugin.console import print_next, print_pairs, print_table
+from eagle3_plugin.engines.vllm.command import serve_line
+
+if TYPE_CHECKING:
+    from eagle3_plugin.draft.check import Report
+    from eagle3_plugin.draft.convert import Conversion
+    from eagle3_plugin.draft.rounds import ScoreResult
+    from eagle3_plugin.draft.sweep import SweepResult
+    from eagle3_plugin.serving.bench import BenchResult
+
+
+def show_inspection(found: dict[str, Any]) -> None:
+    config = found["config"]
+    size = sum(f["size_bytes"] or 0 for f in found["files"].values())
+    taps = found.get("taps") or config["taps"]
+    pairs = [
+        ("dialect", f"{found['dialect']} ({'; '.join(found['evidence'])})"),
+        ("parameters", f"{found['num_parameters']:,}"),
+        ("files", f"{', '.join(found['files'])} ({size / 1e6:.1f} MB)"),
+        ("taps (boundaries)", "default: 2, n // 2, n - 3" if taps == "default" else taps),
+    ]
+    pairs += [(k, v) for k, v in config.items() if k not in ("taps", "rope")]
+    pairs.append(("rope", ", ".join(f"{k} {v}" for k, v in config["rope"].items() if v)))
+    if "fits_target" in found:
+        fits = found["fits_target"]
+        pairs.append(("fits the target", "yes" if fits is True else "no: " + "; ".join(fits)))
+    print_pairs(found["name"], pairs)
+    for note in found["notes"]:
+        console.out.print(f"[yellow]note[/] \\[{note['id']}] {note['message']}")
+
+
+def show_report(report: Report, draft: str, target: str | None) -> None:
+    with_plugin = "with the plugin" if report.plugin else "stock"
+    title = f"{draft} in {report.engine} {report.engine_version}, {with_plugin}"
+    console.out.print(title, style="bold")
+    for finding in report.findings:
+        colour = console.COLOURS[finding.severity]
+        console.out.print(f"[{colour}]{finding.severity}[/] \\[{finding.id}] ", end="")
+        console.out.print(finding.found, markup=False)
+        for label, text in (("expected", finding.expected), ("remedy", finding.remedy)):
+            if text:
+                console.out.print(f"    {label}: {text}", markup=False)
+    if report.ok:
+        console.out.print("[green]ok[/]: nothing that would make the result wrong")
+        print_next(serve_line(target or "TARGET", draft))
+
+
+def show_conversion(done: Conversion, target: str | None) -> None:
+    rows = [
+        ("from", f"{done.source} ({done.source_dialect})"),
+        ("to", f"{done.out} ({done.dialect})"),
+        ("taps (boundaries)", done.config.taps),
+        ("renamed tensors", len(done.renamed)),
+        ("made", ", ".join(done.made) or "-"),
+        ("dropped", ", ".join(done.dropped) or "-"),
+        ("written", f"{done.num_bytes / 1e6:.1f} MB, read back as the same draft"),
+    ]
+    print_pairs("converted", rows)
+    shown = target or "TARGET"
+    commands = {
+        "vllm": serve_line(shown, done.out),
+        "sglang": sglang_line(shown, done.out),
+    }
+    wanted = {"speculators": ["vllm"], "universal": ["vllm", "sglang"]}
+    print_next(*(commands[e] for e in wanted.get(done.dialect, [done.dialect])))
+
+
+def sglang_line(target: str, draft: str) -> str:
+    """What a user types to serve this pair with a chain of 3."""
+    return (
+        f"python -m sglang.launch_server --model-path {target} --speculative-algorithm EAGLE3 "
+        f"--speculative-draft-model-path {draft} --speculative-num-steps 3 "
+        "--speculative-eagle-topk 1 --speculative-num-draft-tokens 4"
+    )
+
+
+def show_score(result: ScoreResult, draft: str, target: str, *, saved: bool) -> None:
+    lengths = list(result.tokens_per_verify)
+    sets = {name: values for name, values in result.prompt_sets.items() if values}
+    rows = [["all", *(f"{result.tokens_per_verify[k]:.2f}" for k in lengths)]]
+    if len(sets) > 1:
+        rows += [[n, *(f"{v[k]:.2f}" for k in lengths)] for n, v in sets.items()]
+    title = f"tokens per verify, measured on {len(result.prompts)} prompts, {result.dtype}"
+    print_table(title, ["chain", *map(str, lengths)], rows)
+    positions = [str(i + 1) for i in range(result.chain)]
+    rates = [console.percent(r) for r in result.acceptance_rate]
+    conditional = [console.percent(r) for r in result.acceptance_rate_conditional]
+    print_table(
+        f"acceptance by draft position, chain {result.chain}",
+        ["position", *positions],
+        [["accepted", *rates], ["if all before were", *conditional]],
+    )
+    if saved:
+        console.out.print("kept in eagle3.json as the expected acceptance")
+    else:
+        print_next(f"eagle3 score {draft} --target {target} --sweep-taps")
+
+
+def show_sweep(result: SweepResult, draft: str, target: str) -> None:
+    rows = [
+        [", ".join(map(str, t.taps)), "; ".join(t.names), f"{t.tokens_per_start:.3f}",
+         f"{t.loss_nats:.4f}"]
+        for t in result.ranking
+    ]  # fmt: skip
+    columns = ["taps (boundaries)", "which", "tokens per start", "loss (nats)"]
+    print_table("which taps was it trained on?", columns, rows)
+    confidence = "-" if result.confidence is None else f"{100 * result.confidence:.0f} %"
+    console.out.print(
+        f"best: {list(result.best.taps)}, confidence {confidence}, by {result.margin_nats:.4f} nats"
+    )
+    if result.best.taps == result.stated:
+        console.out.print("[green]the draft says so too[/]")
+    else:
+        taps = ",".join(map(str, result.best.taps))
+        console.out.print(f"[yellow]the draft says {list(result.stated)}[/]")
+        print_next(f"eagle3 convert {draft} OUT --to universal --target {target} --taps {taps}")
+
+
+def show_bench(result: BenchResult) -> None:
+    rows = [_speed_row("speculative" if result.acceptance else "server", result.speed)]
+    if result.baseline_speed is not None:
+        rows.append(_speed_row("baseline", result.baseline_speed))
+    columns = ["", "requests", "tokens", "tokens/s", "median request (s)"]
+    print_table(f"{result.model}, {result.concurrency} at a time, measured", columns, rows)
+    if result.speed_ratio is not None:
+        console.out.print(f"speed over baseline: {result.speed_ratio:.2f}x")
+    if result.acceptance is not None:
+        counts = result.acceptance
+        console.out.print(
+            f"tokens per verify: {counts.tokens_per_verify or 0:.2f} "
+            f"({counts.num_rounds} rounds); accepted by position: "
+            + ", ".join(console.percent(r) for r in counts.acceptance_rate)
+        )
+    if result.equality is not None:
+        show_equality(result.equality.num_equal, result.equality.num_compared)
+        if result.equality.first_difference is not None:
+            console.out.print(str(result.equality.first_difference.to_json()), markup=False)
+
+
+def show_equality(num_equal: int, num_compared: int) -> None:
+    colour = "green" if num_equal == num_compared else "bold red"
+    console.out.print(f"output equal to no speculation: [{colour}]{num_equal} of {num_compared}[/]")
+
+
+def show_plugins(report: dict[str, Any]) -> None:
+    print_pairs(
+        f"{report['engine']} {report['engine_version']}",
+        [
+            ("eagle3_plugin", report["plugin_version"]),
+            ("VLLM_PLUGINS", report.get("VLLM_PLUGINS") or "not set (all plugins)"),
+            *((f"hook {k}", "in place" if v else "MISSING") for k, v in report["hooks"].items()),
+        ],
+    )
+    rows = [[name, at] for name, at in report["architectures"].items()]
+    print_table("architecture names, as the engine resolves them", ["name", "class"], rows)
+    if report["ok"]:
+        console.out.print("[green]ok[/]: every name resolves to the plugin, both hooks are in place")
+        print_next(serve_line("TARGET", "DRAFT"))
+    else:
+        console.out.print("[bold red]not registered[/]: the engine would serve drafts as stock")
+        console.print_error(
+            "the plugin is installed but not in place in this environment",
+            "Leave VLLM_PLUGINS unset or add eagle3 to it; then read the engine's own log.",
+        )
+
+
+def _speed_row(name: str, speed: Any) -> list[str]:
+    return [
+        name,
+        str(speed.num_requests),
+        str(speed.num_tokens),
+        f"{speed.tokens_per_s:.1f}",
+        f"{speed.median_request_s:.3f}",
+    ]

@@ -1,0 +1,141 @@
+"""Counts worked out by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+from eagle3_plugin.draft.rounds import PromptScore, Round, ScoreResult
+
+
+def prompt(matches: tuple[int, ...], **changes: Any) -> PromptScore:
+    """A prompt whose text is as long as it needs to be; every lead is 1 unless given."""
+    values: dict[str, Any] = {
+        "set": "code",
+        "where": "prompts.jsonl:1",
+        "num_prompt_tokens": 8,
+        "generated": tuple(range(len(matches) + 1)),
+        "num_matches": matches,
+        "draft_margins": tuple((1.0,) * 3 for _ in matches),
+        "target_margins": (1.0,) * (len(matches) + 3),
+    }
+    return PromptScore(**(values | changes))
+
+
+def result(*prompts: PromptScore, chain: int = 3) -> ScoreResult:
+    return ScoreResult(chain, 16, "float32", (2, 4, 5), prompts)
+
+
+TEN = prompt((2, 0, 0, 3, 1, 1, 0, 1, 3))
+"""Ten tokens. Chain 3: 2 of 3, all 3, 1, then 3 that run past the end: tokens 1+3+4+2+4 = 14."""
+
+
+def test_rounds_are_walked_from_the_first_token() -> None:
+    found = TEN.rounds(3)
+
+    assert [(r.num_known, r.num_accepted) for r in found] == [(1, 2), (4, 3), (8, 1)]
+
+
+def test_a_shorter_chain_accepts_no_more_than_it_drafts() -> None:
+    assert [(r.num_known, r.num_accepted) for r in TEN.rounds(1)] == [
+        (1, 1),
+        (3, 0),
+        (4, 1),
+        (6, 1),
+        (8, 1),
+    ]
+
+
+def test_tokens_per_verify_counts_the_bonus() -> None:
+    assert result(TEN).tokens_per_verify == {1: 9 / 5, 2: (3 + 3 + 1 + 2) / 4, 3: (3 + 4 + 2) / 3}
+
+
+def test_the_last_round_counts_in_full_though_it_runs_past_the_end() -> None:
+    last = prompt((0, 3))
+
+    assert result(last).tokens_per_verify[3] == (1 + 4) / 2
+    assert result(last).num_tokens == 2
+
+
+def test_acceptance_by_position_over_all_rounds_and_over_those_that_got_there() -> None:
+    other = prompt((0, 0))
+    both = result(TEN, other)
+
+    assert both.rounds_per_prompt == (3, 2)
+    assert both.num_rounds == 5
+    assert both.acceptance_rate == (3 / 5, 2 / 5, 1 / 5)
+    assert both.acceptance_rate_conditional == (3 / 5, 2 / 3, 1 / 2)
+
+
+def test_a_position_that_no_round_reached_has_no_conditional_rate() -> None:
+    assert result(prompt((0, 0))).acceptance_rate_conditional == (0.0, None, None)
+
+
+def test_sets_are_counted_apart_and_one_without_rounds_has_no_numbers() -> None:
+    maths, none = prompt((1, 0), set="maths"), prompt((), set="chat")
+
+    found = result(TEN, maths, none, chain=1).prompt_sets
+
+    assert found == {"code": {1: 9 / 5}, "maths": {1: 2.0}, "chat": {}}
+
+
+def test_a_round_has_the_least_lead_of_what_was_drafted_and_of_what_it_yields() -> None:
+    scored = prompt(
+        (1, 0, 0),
+        draft_margins=((0.5, 0.2, 0.01), (0.3,), (0.4,)),
+        target_margins=(0.001, 0.9, 0.8, 0.7, 0.002, 0.6, 0.6),
+    )
+
+    assert scored.rounds(3) == (Round(1, 1, 0.2, 0.8), Round(3, 0, 0.4, 0.7))
+
+
+def test_a_start_is_fresh_until_its_last_four_tokens_come_again() -> None:
+    scored = prompt((0,) * 9, generated=(1, 2, 3, 4, 5, 1, 2, 3, 4, 5))
+
+    fresh = [scored.is_fresh(num_known) for num_known in range(1, 11)]
+
+    assert fresh == [True] * 8 + [False, False]
+
+
+def test_repetitions_are_left_out_of_the_fresh_numbers() -> None:
+    scored = prompt((0, 0, 0, 0, 0, 0, 0, 0, 1), generated=(1, 2, 3, 4, 5, 1, 2, 3, 4, 5))
+
+    assert result(scored).tokens_per_verify_fresh[1] == 1.0
+    assert result(scored).tokens_per_verify[1] == 10 / 9
+    assert result(scored).distinct_4grams == 5 / 7
+
+
+def test_texts_shorter_than_four_tokens_have_no_share_of_distinct_4grams() -> None:
+    assert result(prompt((0, 0))).distinct_4grams is None
+
+
+def test_the_json_form() -> None:
+    assert result(prompt((1, 0, 0)), chain=2).to_json() == {
+        "schema": 1,
+        "chain": 2,
+        "max_new_tokens": 16,
+        "dtype": "float32",
+        "taps": [2, 4, 5],
+        "num_prompts": 1,
+        "num_rounds": 2,
+        "num_tokens": 3,
+        "tokens_per_verify": {"1": 1.5, "2": 1.5},
+        "tokens_per_verify_fresh": {"1": 1.5, "2": 1.5},
+        "distinct_4grams": 1.0,
+        "acceptance_rate": [0.5, 0.0],
+        "acceptance_rate_conditional": [0.5, 0.0],
+        "prompt_sets": {"code": {"1": 1.5, "2": 1.5}},
+        "rounds_per_prompt": [2],
+    }
+
+
+def test_counting_loads_no_torch_and_scoring_no_transformers() -> None:
+    code = (
+        "import sys, eagle3_plugin.draft.rounds, eagle3_plugin.draft.prompts;"
+        "assert 'torch' not in sys.modules;"
+        "import eagle3_plugin.draft.score, eagle3_plugin.draft.sweep;"
+        "assert 'transformers' not in sys.modules"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

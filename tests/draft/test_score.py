@@ -1,0 +1,338 @@
+"""Scores of a small random target and a draft that learned its continuations by heart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+from eagle3_plugin.draft.chain import draft_chain
+from eagle3_plugin.draft.config import DraftConfig
+from eagle3_plugin.draft.prompts import Prompt
+from eagle3_plugin.draft.reference import Cache, ReferenceDraft
+from eagle3_plugin.draft.rounds import ScoreResult
+from eagle3_plugin.draft.score import draft_for, score, score_on
+from eagle3_plugin.draft.target_model import TargetModel
+from eagle3_plugin.errors import Eagle3Error, TargetError, UsageError
+from tests import drafts
+
+CHAIN = 3
+NUM_NEW_TOKENS = 40
+SIZES: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "vocab_size": 96,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.3,  # wide enough for texts that do not repeat at once
+    "eos_token_id": None,
+}
+PROMPTS = tuple(
+    Prompt("prompt_token_ids", tuple(range(i, i + 8)), "even" if i % 2 == 0 else "odd")
+    for i in range(6)
+)
+CONFIG = drafts.draft_config(
+    vocab_size=96, draft_vocab_size=80, taps=(1, 3, 6), lm_head="own", rope={"theta": 1e4}
+)
+
+
+@pytest.fixture(scope="module")
+def target_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("target")
+    torch.manual_seed(0)
+    Qwen3ForCausalLM(Qwen3Config(**SIZES)).save_pretrained(folder, max_shard_size="200KB")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def target(target_folder: Path) -> TargetModel:
+    return TargetModel.load(target_folder, dtype=torch.float32, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def draft(target: TargetModel) -> ReferenceDraft:
+    """Trained for a few seconds on the six texts, three steps deep: right often, but not always."""
+    draft = ReferenceDraft(CONFIG, torch.arange(80))
+    draft.embed_tokens.weight = torch.nn.Parameter(target.embed.clone(), requires_grad=False)
+    texts = [continue_by_hand(target.model, prompt, NUM_NEW_TOKENS) for prompt in PROMPTS]
+    ids = torch.stack(texts)
+    taps = torch.stack([taps_by_hand(target.model, text) for text in texts])
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(draft.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.autograd.backward(training_loss(draft, taps, ids))
+        optimizer.step()
+    return draft
+
+
+def training_loss(draft: ReferenceDraft, taps: Tensor, ids: Tensor) -> Tensor:
+    """Training-time test over three steps: cross entropy against the text."""
+    num_rows = ids.shape[1] - CHAIN - 1
+    causal = torch.ones(num_rows, num_rows, dtype=torch.bool).tril()
+    own = torch.eye(num_rows, dtype=torch.bool)
+    hidden, cache, losses = draft.fuse(taps[:, :num_rows]), Cache(), []
+    for step in range(CHAIN):
+        mask = torch.cat([causal] + [own] * step, dim=1)[None, None]
+        embeds = draft.embed_tokens(ids[:, 1 + step : 1 + step + num_rows])
+        positions = (torch.arange(num_rows) + step)[None]
+        normed, hidden = draft(embeds, hidden, positions, cache, mask)
+        wanted = ids[:, 2 + step : 2 + step + num_rows]
+        wanted = wanted.where(wanted < draft.config.draft_vocab_size, -100)
+        losses.append(torch.nn.functional.cross_entropy(draft.logits(normed).mT, wanted))
+    return torch.stack(losses).sum()
+
+
+@torch.no_grad()
+def continue_by_hand(model: Any, prompt: Prompt, num_tokens: int) -> Tensor:
+    """The greedy text without a KV cache: one whole pass for each token."""
+    ids = torch.tensor(prompt.value)
+    for _ in range(num_tokens):
+        ids = torch.cat([ids, model(ids[None]).logits[0, -1:].argmax(-1)])
+    return ids
+
+
+@torch.no_grad()
+def taps_by_hand(model: Any, ids: Tensor) -> Tensor:
+    """[tokens, 3 * 64]; the last boundary is caught by a hook, for transformers norms it."""
+    seen: list[Tensor] = []
+    hook = model.model.layers[5].register_forward_hook(lambda _m, _i, out: seen.append(out))
+    states = model(ids[None], output_hidden_states=True).hidden_states
+    hook.remove()
+    return torch.cat([states[1], states[3], seen[0]], dim=-1)[0]
+
+
+def live_rounds(model: Any, draft: ReferenceDraft, prompt: Prompt, chain: int) -> list[int]:
+    """Accepted tokens of each round of draft and verify, as an engine would run them."""
+    ids = continue_by_hand(model, prompt, 1)
+    accepted = []
+    while len(ids) < 8 + NUM_NEW_TOKENS:
+        taps = taps_by_hand(model, ids[:-1])
+        drafted = draft_chain(draft, draft.embed_tokens, taps, ids, chain)
+        with torch.no_grad():
+            tried = torch.cat([ids, torch.tensor(drafted)])
+            written = model(tried[None]).logits[0, len(ids) - 1 :].argmax(-1).tolist()
+        right = [d == w for d, w in zip(drafted, written, strict=False)]
+        accepted.append([*right, False].index(False))
+        ids = torch.cat([ids, torch.tensor(written[: accepted[-1] + 1])])
+    return accepted
+
+
+@pytest.fixture(scope="module")
+def result(target: TargetModel, draft: ReferenceDraft) -> ScoreResult:
+    return score_on(target, draft, PROMPTS, chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS)
+
+
+def test_the_draft_of_these_tests_is_right_at_every_depth(result: ScoreResult) -> None:
+    assert all(0.1 < rate < 0.95 for rate in result.acceptance_rate)
+
+
+@pytest.mark.parametrize("chain", [1, 2, 3])
+def test_the_rounds_are_those_of_a_live_loop(
+    target: TargetModel, draft: ReferenceDraft, result: ScoreResult, chain: int
+) -> None:
+    for prompt, scored in zip(PROMPTS, result.prompts, strict=True):
+        live = live_rounds(target.model, draft, prompt, chain)
+        assert [r.num_accepted for r in scored.rounds(chain)] == live
+
+
+def test_the_text_is_the_targets_greedy_one(target: TargetModel, result: ScoreResult) -> None:
+    for prompt, scored in zip(PROMPTS, result.prompts, strict=True):
+        expected = continue_by_hand(target.model, prompt, NUM_NEW_TOKENS)[8:]
+        assert list(scored.generated) == expected.tolist()
+
+
+def test_a_short_chain_scores_as_the_beginning_of_a_long_one(
+    target: TargetModel, draft: ReferenceDraft, result: ScoreResult
+) -> None:
+    short = score_on(target, draft, PROMPTS, chain=1, max_new_tokens=NUM_NEW_TOKENS)
+
+    assert short.tokens_per_verify == {1: result.tokens_per_verify[1]}
+
+
+def test_the_json_form_has_these_keys(result: ScoreResult) -> None:
+    found = json.loads(json.dumps(result.to_json()))
+
+    assert list(found) == [
+        "schema",
+        "chain",
+        "max_new_tokens",
+        "dtype",
+        "taps",
+        "num_prompts",
+        "num_rounds",
+        "num_tokens",
+        "tokens_per_verify",
+        "tokens_per_verify_fresh",
+        "distinct_4grams",
+        "acceptance_rate",
+        "acceptance_rate_conditional",
+        "prompt_sets",
+        "rounds_per_prompt",
+    ]
+    assert list(found["tokens_per_verify"]) == ["1", "2", "3"]
+    assert list(found["prompt_sets"]) == ["even", "odd"]
+    assert found["dtype"] == "float32"
+    assert found["taps"] == [1, 3, 6]
+    assert found["num_tokens"] == 6 * (NUM_NEW_TOKENS - 1)
+
+
+def test_the_margins_are_the_leads_of_the_logits(
+    target: TargetModel, result: ScoreResult
+) -> None:
+    first = result.prompts[0]
+    ids = torch.tensor([*PROMPTS[0].value, *first.generated])
+    with torch.no_grad():
+        best = target.model(ids[None]).logits[0, 7:-1].topk(2).values
+    expected = (best[:, 0] - best[:, 1]).tolist()
+
+    # float32, logits of about 10: with and without a KV cache the sums differ a little.
+    assert list(first.target_margins[:NUM_NEW_TOKENS]) == pytest.approx(expected, abs=1e-4)
+    assert min(min(margins) for margins in first.draft_margins) >= 0
+
+
+def test_scoring_ends_where_the_target_says_so(
+    target: TargetModel, draft: ReferenceDraft, result: ScoreResult, end_token: int
+) -> None:
+    stopped = score_on(target, draft, PROMPTS[:1], chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS)
+    ignored = score_on(
+        target, draft, PROMPTS[:1], chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS, ignore_end=True
+    )
+
+    text = result.prompts[0].generated
+    assert stopped.prompts[0].generated == text[: text.index(end_token) + 1]
+    assert ignored.prompts[0].generated == text
+
+
+@pytest.fixture
+def end_token(target: TargetModel, result: ScoreResult) -> Iterator[int]:
+    """The tenth token that the target writes becomes its end token."""
+    token = result.prompts[0].generated[9]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, "end_ids", (token,))
+        yield token
+
+
+def test_texts_that_end_at_once_cannot_be_scored(
+    target: TargetModel, draft: ReferenceDraft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "end_ids", tuple(range(96)))
+
+    with pytest.raises(Eagle3Error, match="all 6 continuations ended with their first token"):
+        score_on(target, draft, PROMPTS, chain=CHAIN, max_new_tokens=8)
+
+
+@pytest.mark.parametrize(("chain", "max_new_tokens"), [(0, 8), (3, 1)])
+def test_a_chain_or_text_too_short_is_refused(
+    target: TargetModel, draft: ReferenceDraft, chain: int, max_new_tokens: int
+) -> None:
+    with pytest.raises(UsageError, match="expected at least 1 and at least 2"):
+        score_on(target, draft, PROMPTS, chain=chain, max_new_tokens=max_new_tokens)
+
+
+def test_progress_counts_tokens_up_to_all_of_them(
+    target: TargetModel, draft: ReferenceDraft
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    score_on(
+        target,
+        draft,
+        PROMPTS[:2],
+        chain=CHAIN,
+        max_new_tokens=5,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+
+    assert seen == [(n, 10) for n in (1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 10)]
+
+
+def weights_of(draft: ReferenceDraft) -> dict[str, Tensor]:
+    shared = ("embed_tokens.weight",)
+    return {n: t.detach() for n, t in draft.state_dict().items() if n not in shared}
+
+
+def test_score_loads_the_target_and_shares_its_embedding(
+    target_folder: Path, draft: ReferenceDraft, result: ScoreResult
+) -> None:
+    found = score(
+        CONFIG,
+        weights_of(draft),
+        draft.vocab_map,
+        target_folder,
+        PROMPTS,
+        chain=CHAIN,
+        max_new_tokens=NUM_NEW_TOKENS,
+    )
+
+    assert found == result
+
+
+def test_bfloat16_scores_too_and_says_so(target_folder: Path, draft: ReferenceDraft) -> None:
+    found = score(
+        CONFIG,
+        weights_of(draft),
+        draft.vocab_map,
+        target_folder,
+        PROMPTS,
+        chain=CHAIN,
+        max_new_tokens=NUM_NEW_TOKENS,
+        dtype="bfloat16",
+    )
+
+    assert found.dtype == "bfloat16"
+    assert found.tokens_per_verify[CHAIN] > 1
+
+
+def test_a_mixture_of_experts_target_scores(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    moe = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    Qwen3MoeForCausalLM(Qwen3MoeConfig(**(SIZES | moe))).save_pretrained(tmp_path)
+    weights = weights_of(ReferenceDraft(CONFIG, None))
+
+    found = score(
+        CONFIG, weights, torch.arange(80), tmp_path, PROMPTS[:1], chain=2, max_new_tokens=6
+    )
+
+    assert found.num_tokens == 5
+
+
+def other(**changes: Any) -> DraftConfig:
+    values = CONFIG.model_dump() | {"embedding": "own"} | changes
+    return DraftConfig.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (other(target_hidden_size=80), "its target has hidden size 80, this one 64"),
+        (other(taps=(2, 3, 7)), "its taps are [2, 3, 7], this target has 6 layers"),
+        (other(vocab_size=90), "its vocabulary is 90, this target's is 96"),
+    ],
+)
+def test_a_draft_of_another_target_is_refused(
+    target: TargetModel, config: DraftConfig, message: str
+) -> None:
+    with pytest.raises(TargetError) as caught:
+        draft_for(target, config, {}, None)
+
+    assert caught.value.message == f"the draft does not fit the target: {message}"
+
+
+def test_a_prompt_may_be_one_token(target: TargetModel, draft: ReferenceDraft) -> None:
+    prompt = replace(PROMPTS[0], value=(5,))
+
+    found = score_on(target, draft, [prompt], chain=CHAIN, max_new_tokens=2)
+
+    assert found.rounds_per_prompt == (1,)

@@ -1,0 +1,118 @@
+"""Sends jobs to `vllm_runner.py` in vLLM's environment, and says what the oracle expects of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eagle3_plugin.draft.chain import simulate_chain
+from eagle3_plugin.draft.checkpoint import Checkpoint
+from eagle3_plugin.draft.dialects.settle import Settle
+from eagle3_plugin.draft.read import read_draft
+from eagle3_plugin.draft.score import draft_for
+from eagle3_plugin.draft.target_config import read_target
+from eagle3_plugin.draft.target_model import TargetModel
+from eagle3_plugin.draft.weights import torch_weights
+from eagle3_plugin.hub import resolve
+
+RUNNER = Path(__file__).with_name("vllm_runner.py")
+Ids = list[int]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One engine to start; see the runner for the fields."""
+
+    target: Path
+    draft: Path | None
+    prompts: list[Ids]
+    max_tokens: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "target": str(self.target),
+            "draft": None if self.draft is None else str(self.draft),
+            "prompts": self.prompts,
+            "max_tokens": self.max_tokens,
+            **self.options,
+        }
+
+
+def run_jobs(python: Path, jobs: list[Job], folder: Path, timeout_s: int = 1800) -> list[Any]:
+    """The results of the jobs, in order; the runner's log is kept in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs_path, results_path = folder / "jobs.json", folder / "results.json"
+    jobs_path.write_text(json.dumps([job.to_json() for job in jobs]))
+    with (folder / "log.txt").open("w") as log:
+        command = [str(python), str(RUNNER), str(jobs_path), str(results_path)]
+        subprocess.run(command, stdout=log, stderr=log, check=True, timeout=timeout_s)
+    results: list[Any] = json.loads(results_path.read_text())
+    return results
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the oracle does on one known text.
+
+    drafts: for each start (index = number of generated tokens known - 1), the drafted ids;
+    margins: the lead of each of them; matches: how many of them the target then writes.
+    """
+
+    drafts: list[Ids]
+    margins: list[list[float]]
+    matches: list[int]
+
+    def rounds(self, max_tokens: int) -> list[int]:
+        """The starts of the rounds that a greedy run makes until it has `max_tokens` tokens."""
+        starts, known = [], 1
+        while known < max_tokens:
+            starts.append(known - 1)
+            known += self.matches[known - 1] + 1
+        return starts
+
+
+def oracle(
+    job: Job, outputs: list[Ids], *, settle: Settle | None = None, chain: int = 3
+) -> list[Expected]:
+    """The oracle's chains on what the engine wrote for each prompt, in float32."""
+    config = read_target(str(job.target))
+    assert job.draft is not None
+    draft = read_draft(
+        Checkpoint.open(resolve(str(job.draft))),
+        settle or Settle(target_num_layers=config.num_layers),
+    )
+    target = TargetModel.load(job.target, dtype=torch.float32, device="cpu")
+    module = draft_for(target, draft.config, torch_weights(draft), draft.vocab_map)
+    taps = draft.config.taps_for(config.num_layers)
+    return [
+        _chains(target, module, taps, prompt, output, chain)
+        for prompt, output in zip(job.prompts, outputs, strict=True)
+    ]
+
+
+def _chains(
+    target: TargetModel,
+    module: Any,
+    taps: tuple[int, ...],
+    prompt: Ids,
+    output: Ids,
+    chain: int,
+) -> Expected:
+    """Row t of the taps belongs to token t; a start with k generated tokens known is row P + k - 2."""
+    ids = torch.tensor(prompt + output)
+    ids = torch.cat([ids, torch.full((chain,), -1)])
+    known = len(prompt) + len(output)
+    states = target.states(ids[:known], taps)
+    wide = torch.cat([states[k] for k in taps], dim=-1)
+    starts = torch.arange(len(prompt) - 1, known - 1)
+    with torch.no_grad():
+        found = simulate_chain(module, wide, ids, starts, chain)
+    return Expected(
+        found.ids.tolist(), found.margins.tolist(), [int(n) for n in found.num_matches]
+    )
