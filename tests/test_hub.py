@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert resolve("~/draft") == FolderSource(tmp_path / "draft", "~/draft")
 
 
-@pytest.mark.parametrize("file", ["../secret", "/etc/passwd", "a/b", "a\\b", "..", ".", "", "a\0"])
+@pytest.mark.parametrize(
+    "file", ["../secret", "/etc/passwd", "a/b", "a\\b", "..", ".", "", "a\0", "x" * 256]
+)
 def test_only_plain_file_names_are_read(tmp_path: Path, file: str) -> None:
     source = FolderSource(tmp_path, "draft")
     assert not is_plain_name(file)
@@ -79,6 +82,8 @@ def test_links_to_nothing_are_an_incomplete_download(tmp_path: Path) -> None:
         ("", r"'' is neither a folder"),
         ("org/", r"'org/' is neither a folder"),
         ("org/name@", r"'org/name@' is neither a folder"),
+        ("~no-such-user/draft", r"there is no folder '~no-such-user/draft'"),
+        ("/" + "x" * 5000, r"there is no folder '/xxx"),
         ("modelscope:name", r"'modelscope:name' is neither a folder"),
     ],
 )
@@ -103,3 +108,19 @@ def test_a_revision_of_a_folder_and_two_revisions_are_wrong_use(tmp_path: Path) 
         resolve(str(tmp_path), revision="v1")
     with pytest.raises(UsageError, match="two revisions are asked for: 'v1' in the name and 'v2'"):
         resolve("org/name@v1", revision="v2")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may read less")
+def test_what_may_not_be_read_is_said_so(tmp_path: Path) -> None:
+    source = FolderSource(tmp_path, "draft")
+    (tmp_path / "config.json").touch(mode=0)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(SourceError, match="cannot be read: Permission denied"):
+            source.sizes()
+        with pytest.raises(SourceError, match="cannot be read: Permission denied"):
+            source.read("config.json")
+        with pytest.raises(NotFoundError, match="there is no folder"):
+            resolve(str(tmp_path))
+    finally:
+        os.seteuid(0)

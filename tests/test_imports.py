@@ -20,6 +20,8 @@ LAYERS = {
     "engines": 3,
     "tiny": 3,
     "serving": 4,
+    "console": 5,
+    "show": 5,
     "demo": 5,
     "cli": 6,
     "__main__": 7,

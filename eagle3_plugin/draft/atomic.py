@@ -48,11 +48,11 @@ def new_folder(out: Path, *, force: bool, num_bytes: int) -> Iterator[Path]:
     `out` is refused, or replaced with `force` if it is a checkpoint or empty.
     """
     out = Path(os.path.realpath(out))
-    _check_parent(out)
-    _clean_after_dead_writers(out)
-    _check_out(out, force=force)
-    _check_free_space(out.parent, out, num_bytes)
     with output_errors(out, num_bytes):
+        _check_parent(out)
+        _clean_after_dead_writers(out)
+        _check_out(out, force=force)
+        _check_free_space(out.parent, out, num_bytes)
         temporary, lock = _locked_temporary(out)
         try:
             yield temporary

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CONFIG, EAGLE3, WEIGHTS = "config.json", "eagle3.json", "model.safetensors"
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 8 << 20
-_NO_COPY_RANGE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY}
+_NO_COPY_RANGE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
 
 _NUMPY: Mapping[str, str] = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",

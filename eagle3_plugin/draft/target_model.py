@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.errors import Eagle3Error, MissingExtraError, TargetError
 
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
+"""Without any of them transformers 5.19 makes an empty tokenizer and says nothing."""
+
 
 @dataclass(frozen=True)
 class Continuation:
@@ -157,9 +160,13 @@ class TargetModel:
                 hint='Use prompts of the kind "prompt" or "prompt_token_ids".',
             )
         messages = [dict(message) for message in prompt.value]  # type: ignore[arg-type]
-        ids: list[int] = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
+        try:
+            ids: list[int] = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        except Exception as error:  # a template is a program of the checkpoint's own
+            text = f"{prompt.where}: the target's chat template: {_first_line(error)}"
+            raise Eagle3Error(text, hint="See which roles the template knows.") from error
         return ids
 
 
@@ -180,12 +187,15 @@ def _end_ids(model: Any) -> tuple[int, ...]:
 
 
 def _load_tokenizer(transformers: ModuleType, folder: Path) -> Any:
+    hint = 'Prompts of the kind "prompt_token_ids" need no tokenizer.'
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        found = f"the target {folder} has no tokenizer, expected one of {list(TOKENIZER_FILES)}"
+        raise TargetError(found, hint=hint)
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # a broken file raises whatever its parser raises
         raise TargetError(
-            f"transformers cannot load the tokenizer of {folder}: {_first_line(error)}",
-            hint='Prompts of the kind "prompt_token_ids" need no tokenizer.',
+            f"transformers cannot load the tokenizer of {folder}: {_first_line(error)}", hint=hint
         ) from error
 
 

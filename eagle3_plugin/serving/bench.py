@@ -128,12 +128,14 @@ def bench(
     max_tokens: int = 128,
     temperature: float = 0.0,
     seed: int = 0,
+    ignore_eos: bool = False,
     progress: Progress | None = None,
 ) -> BenchResult:
     """Sends all prompts to the server, and before that to the baseline, and compares the two.
 
     Each server first answers its first prompts with a few tokens, which is not measured. The
     counters are the engine's own: other clients' requests would be in them.
+    ignore_eos: every answer has `max_tokens` tokens, whatever the model says.
     """
     if not prompts:
         raise UsageError("no prompts; expected at least one")
@@ -143,7 +145,8 @@ def bench(
         )
     client = Client.connect(url)
     baseline = None if baseline_url is None else Client.connect(baseline_url)
-    loop = _Loop(prompts, concurrency, max_tokens, temperature, seed, progress)
+    sampling = {"temperature": temperature, "seed": seed, "ignore_eos": ignore_eos}
+    loop = _Loop(prompts, concurrency, max_tokens, sampling, progress)
     base = None if baseline is None else loop.run(baseline, "baseline")
     loop.warm_up(client)
     before = read_acceptance(url)
@@ -228,8 +231,7 @@ class _Loop:
     prompts: Sequence[Prompt]
     concurrency: int
     max_tokens: int
-    temperature: float
-    seed: int
+    sampling: Mapping[str, Any]
     progress: Progress | None
 
     def run(self, client: Client, phase: str) -> tuple[list[Completion], float]:
@@ -284,8 +286,6 @@ class _Loop:
     def _ask(self, client: Client, prompt: Prompt, max_tokens: int) -> Completion | Exception:
         given = {key: prompt[key] for key in PROMPT_KEYS if prompt.get(key) is not None}
         try:
-            return client.completion(
-                **given, max_tokens=max_tokens, temperature=self.temperature, seed=self.seed
-            )
+            return client.completion(**given, max_tokens=max_tokens, **self.sampling)
         except Exception as error:
             return error

@@ -58,9 +58,13 @@ class Client:
         max_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        ignore_eos: bool = False,
         stream: bool = True,
     ) -> Completion:
-        """Completes exactly one of the three kinds of prompt; messages get the chat template."""
+        """Completes exactly one of the three kinds of prompt; messages get the chat template.
+
+        ignore_eos: go on past the end token up to `max_tokens` (vLLM and SGLang understand it).
+        """
         given = [p for p in (prompt, messages, prompt_token_ids) if p is not None]
         if len(given) != 1:
             raise UsageError(
@@ -75,6 +79,7 @@ class Client:
             "max_tokens": max_tokens,
             "temperature": temperature,
             "seed": seed,
+            "ignore_eos": ignore_eos,
             "stream": stream,
             "return_token_ids": True,
         }

@@ -101,9 +101,7 @@ def test_rounds_counted_from_all_chains_are_those_of_a_live_loop() -> None:
         live.append((start, accepted))
         start += accepted + 1
 
-    matches = simulate_chain(
-        text.draft, text.taps[:-1], text.ids, text.starts, NUM_STEPS
-    ).num_matches
+    chains = simulate_chain(text.draft, text.taps[:-1], text.ids, text.starts, NUM_STEPS)
     counted, start = [], NUM_PROMPT_TOKENS - 1
     while start <= last:
         accepted = int(chains.num_matches[start - NUM_PROMPT_TOKENS + 1])

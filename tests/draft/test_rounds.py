@@ -28,7 +28,7 @@ def result(*prompts: PromptScore, chain: int = 3) -> ScoreResult:
 
 
 TEN = prompt((2, 0, 0, 3, 1, 1, 0, 1, 3))
-"""Ten tokens. Chain 3: 2 of 3, all 3, 1, then 3 that run past the end: tokens 1+3+4+2+4 = 14."""
+"""Ten tokens: chains of three are accepted for 2, then 3, then 1 of their tokens."""
 
 
 def test_rounds_are_walked_from_the_first_token() -> None:

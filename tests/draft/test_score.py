@@ -11,37 +11,28 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from eagle3_plugin.draft.chain import draft_chain
 from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.prompts import Prompt
-from eagle3_plugin.draft.reference import Cache, ReferenceDraft
+from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import ScoreResult
 from eagle3_plugin.draft.score import draft_for, score, score_on
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.errors import Eagle3Error, TargetError, UsageError
 from tests import drafts
-
-CHAIN = 3
-NUM_NEW_TOKENS = 40
-SIZES: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "vocab_size": 96,
-    "max_position_embeddings": 256,
-    "tie_word_embeddings": True,
-    "initializer_range": 0.3,  # wide enough for texts that do not repeat at once
-    "eos_token_id": None,
-}
-PROMPTS = tuple(
-    Prompt("prompt_token_ids", tuple(range(i, i + 8)), "even" if i % 2 == 0 else "odd")
-    for i in range(6)
+from tests.memorised_pair import (
+    CHAIN,
+    NUM_NEW_TOKENS,
+    PROMPTS,
+    SIZES,
+    continue_by_hand,
+    taps_by_hand,
+    train_draft,
+    write_target,
 )
+
 CONFIG = drafts.draft_config(
     vocab_size=96, draft_vocab_size=80, taps=(1, 3, 6), lm_head="own", rope={"theta": 1e4}
 )
@@ -49,10 +40,7 @@ CONFIG = drafts.draft_config(
 
 @pytest.fixture(scope="module")
 def target_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("target")
-    torch.manual_seed(0)
-    Qwen3ForCausalLM(Qwen3Config(**SIZES)).save_pretrained(folder, max_shard_size="200KB")
-    return folder
+    return write_target(tmp_path_factory.mktemp("target"))
 
 
 @pytest.fixture(scope="module")
@@ -62,55 +50,7 @@ def target(target_folder: Path) -> TargetModel:
 
 @pytest.fixture(scope="module")
 def draft(target: TargetModel) -> ReferenceDraft:
-    """Trained for a few seconds on the six texts, three steps deep: right often, but not always."""
-    draft = ReferenceDraft(CONFIG, torch.arange(80))
-    draft.embed_tokens.weight = torch.nn.Parameter(target.embed.clone(), requires_grad=False)
-    texts = [continue_by_hand(target.model, prompt, NUM_NEW_TOKENS) for prompt in PROMPTS]
-    ids = torch.stack(texts)
-    taps = torch.stack([taps_by_hand(target.model, text) for text in texts])
-    torch.manual_seed(0)
-    optimizer = torch.optim.Adam(draft.parameters(), lr=3e-3)
-    for _ in range(60):
-        optimizer.zero_grad()
-        torch.autograd.backward(training_loss(draft, taps, ids))
-        optimizer.step()
-    return draft
-
-
-def training_loss(draft: ReferenceDraft, taps: Tensor, ids: Tensor) -> Tensor:
-    """Training-time test over three steps: cross entropy against the text."""
-    num_rows = ids.shape[1] - CHAIN - 1
-    causal = torch.ones(num_rows, num_rows, dtype=torch.bool).tril()
-    own = torch.eye(num_rows, dtype=torch.bool)
-    hidden, cache, losses = draft.fuse(taps[:, :num_rows]), Cache(), []
-    for step in range(CHAIN):
-        mask = torch.cat([causal] + [own] * step, dim=1)[None, None]
-        embeds = draft.embed_tokens(ids[:, 1 + step : 1 + step + num_rows])
-        positions = (torch.arange(num_rows) + step)[None]
-        normed, hidden = draft(embeds, hidden, positions, cache, mask)
-        wanted = ids[:, 2 + step : 2 + step + num_rows]
-        wanted = wanted.where(wanted < draft.config.draft_vocab_size, -100)
-        losses.append(torch.nn.functional.cross_entropy(draft.logits(normed).mT, wanted))
-    return torch.stack(losses).sum()
-
-
-@torch.no_grad()
-def continue_by_hand(model: Any, prompt: Prompt, num_tokens: int) -> Tensor:
-    """The greedy text without a KV cache: one whole pass for each token."""
-    ids = torch.tensor(prompt.value)
-    for _ in range(num_tokens):
-        ids = torch.cat([ids, model(ids[None]).logits[0, -1:].argmax(-1)])
-    return ids
-
-
-@torch.no_grad()
-def taps_by_hand(model: Any, ids: Tensor) -> Tensor:
-    """[tokens, 3 * 64]; the last boundary is caught by a hook, for transformers norms it."""
-    seen: list[Tensor] = []
-    hook = model.model.layers[5].register_forward_hook(lambda _m, _i, out: seen.append(out))
-    states = model(ids[None], output_hidden_states=True).hidden_states
-    hook.remove()
-    return torch.cat([states[1], states[3], seen[0]], dim=-1)[0]
+    return train_draft(target, CONFIG, num_steps=60)
 
 
 def live_rounds(model: Any, draft: ReferenceDraft, prompt: Prompt, chain: int) -> list[int]:
@@ -118,7 +58,7 @@ def live_rounds(model: Any, draft: ReferenceDraft, prompt: Prompt, chain: int) -
     ids = continue_by_hand(model, prompt, 1)
     accepted = []
     while len(ids) < 8 + NUM_NEW_TOKENS:
-        taps = taps_by_hand(model, ids[:-1])
+        taps = taps_by_hand(model, ids[:-1], CONFIG.taps_for(6))
         drafted = draft_chain(draft, draft.embed_tokens, taps, ids, chain)
         with torch.no_grad():
             tried = torch.cat([ids, torch.tensor(drafted)])
@@ -188,9 +128,7 @@ def test_the_json_form_has_these_keys(result: ScoreResult) -> None:
     assert found["num_tokens"] == 6 * (NUM_NEW_TOKENS - 1)
 
 
-def test_the_margins_are_the_leads_of_the_logits(
-    target: TargetModel, result: ScoreResult
-) -> None:
+def test_the_margins_are_the_leads_of_the_logits(target: TargetModel, result: ScoreResult) -> None:
     first = result.prompts[0]
     ids = torch.tensor([*PROMPTS[0].value, *first.generated])
     with torch.no_grad():

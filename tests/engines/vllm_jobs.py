@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from eagle3_plugin.draft.chain import simulate_chain
+from eagle3_plugin.draft.chain import draft_chain, simulate_chain
 from eagle3_plugin.draft.checkpoint import Checkpoint
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.read import read_draft
+from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.score import draft_for
 from eagle3_plugin.draft.target_config import read_target
 from eagle3_plugin.draft.target_model import TargetModel
@@ -81,6 +82,27 @@ def oracle(
     job: Job, outputs: list[Ids], *, settle: Settle | None = None, chain: int = 3
 ) -> list[Expected]:
     """The oracle's chains on what the engine wrote for each prompt, in float32."""
+    target, module, taps = _load(job, settle)
+    return [
+        _chains(target, module, taps, prompt, output, chain)
+        for prompt, output in zip(job.prompts, outputs, strict=True)
+    ]
+
+
+def full_chain(job: Job, outputs: list[Ids], num_known: int, chain: int = 3) -> list[Ids]:
+    """For each prompt, all ids that the oracle drafts when so many generated tokens are known."""
+    target, module, taps = _load(job, None)
+    drafted = []
+    for prompt, output in zip(job.prompts, outputs, strict=True):
+        ids = torch.tensor(prompt + output[:num_known])
+        states = target.states(ids[:-1], taps)
+        wide = torch.cat([states[k] for k in taps], dim=-1)
+        with torch.no_grad():
+            drafted.append(draft_chain(module, module.embed_tokens, wide, ids, chain))
+    return drafted
+
+
+def _load(job: Job, settle: Settle | None) -> tuple[TargetModel, ReferenceDraft, tuple[int, ...]]:
     config = read_target(str(job.target))
     assert job.draft is not None
     draft = read_draft(
@@ -89,26 +111,21 @@ def oracle(
     )
     target = TargetModel.load(job.target, dtype=torch.float32, device="cpu")
     module = draft_for(target, draft.config, torch_weights(draft), draft.vocab_map)
-    taps = draft.config.taps_for(config.num_layers)
-    return [
-        _chains(target, module, taps, prompt, output, chain)
-        for prompt, output in zip(job.prompts, outputs, strict=True)
-    ]
+    return target, module, draft.config.taps_for(config.num_layers)
 
 
 def _chains(
     target: TargetModel,
-    module: Any,
+    module: ReferenceDraft,
     taps: tuple[int, ...],
     prompt: Ids,
     output: Ids,
     chain: int,
 ) -> Expected:
     """Row t of the taps belongs to token t; a start with k generated tokens known is row P + k - 2."""
-    ids = torch.tensor(prompt + output)
-    ids = torch.cat([ids, torch.full((chain,), -1)])
+    ids = torch.tensor(prompt + output + [0] * chain)
     known = len(prompt) + len(output)
-    states = target.states(ids[:known], taps)
+    states = target.states(ids[: known - 1], taps)
     wide = torch.cat([states[k] for k in taps], dim=-1)
     starts = torch.arange(len(prompt) - 1, known - 1)
     with torch.no_grad():

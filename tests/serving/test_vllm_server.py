@@ -135,6 +135,20 @@ def test_a_seed_repeats_what_a_temperature_made(engines: Engines) -> None:
     assert first != other
 
 
+def test_an_end_token_ends_an_answer_unless_it_is_to_be_ignored(engines: Engines) -> None:
+    """A temperature of 2 makes all 512 tokens about as likely, the end token among them."""
+    client = Client.connect(engines.plain.url)
+    for seed in range(20):
+        ended = client.completion(prompt="d", max_tokens=400, temperature=2.0, seed=seed)
+        if ended.finish_reason == "stop":
+            break
+    assert ended.num_tokens < 400
+    whole = client.completion(
+        prompt="d", max_tokens=400, temperature=2.0, seed=seed, ignore_eos=True
+    )
+    assert (whole.num_tokens, whole.finish_reason) == (400, "length")
+
+
 def test_a_prompt_that_is_too_long_is_refused_with_the_servers_reason(engines: Engines) -> None:
     client = Client.connect(engines.plain.url)
     with pytest.raises(EngineError, match=r"answered 400: .*maximum context length is 512"):

@@ -14,9 +14,8 @@ from eagle3_plugin.draft.dialects.taps import (
     SETTLE_IDS,
     Ids,
     StoredIds,
-    boundaries,
     is_default,
-    read_one_list,
+    read_ids,
 )
 from eagle3_plugin.errors import Problem
 
@@ -36,14 +35,12 @@ def evidence(stored: Stored) -> list[str]:
 
 
 def read_taps(ids: StoredIds, settle: Settle) -> Ids | Problem | None:
-    if ids.nested is None:
-        return None
-    if settle.ids is not None:
-        return boundaries(ids.nested, settle.ids)
+    as_output = read_ids(ids, settle.ids, settle.target_num_layers)
+    if ids.nested is None or ids.top is not None or settle.ids is not None:
+        return as_output
     if is_default(ids.nested, "output", settle.target_num_layers):
-        return boundaries(ids.nested, "output")
-    as_output = read_one_list(ids.nested, "output", settle.target_num_layers)
-    if isinstance(as_output, Problem):
+        return as_output
+    if as_output is None or isinstance(as_output, Problem):
         return as_output
     return Problem(
         "taps-ambiguous",

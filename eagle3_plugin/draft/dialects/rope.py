@@ -11,13 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from eagle3_plugin.draft.config import ROPE_PARAMETERS, Json, Rope
-from eagle3_plugin.draft.dialects.fields import Fields
+from eagle3_plugin.draft.dialects.fields import Fields, short
 from eagle3_plugin.errors import Problem
 
 TRAINER_DEFAULT_THETA = 10000.0
 """What every trainer uses when the config names no theta (transformers' LlamaConfig)."""
 
 _MULTIMODAL = ("mrope_section", "mrope_interleaved")
+_LENGTH = "original_max_position_embeddings"
 _NOT_PARAMETERS = ("rope_type", "type", "rope_theta", *_MULTIMODAL)
 
 
@@ -63,22 +64,21 @@ def write_rope(rope: Rope) -> Json:
     """`rope_theta` and `rope_scaling`, the spelling that both engines and all releases read."""
     if rope.type == "default" and rope.mrope_section is None:
         return {"rope_theta": rope.theta, "rope_scaling": None}
-    scaling: Json = {"rope_type": rope.type, **{k: _plain(v) for k, v in rope.parameters.items()}}
+    scaling: Json = {"rope_type": rope.type, **rope.parameters}
+    if _LENGTH in scaling:
+        scaling[_LENGTH] = int(scaling[_LENGTH])
     if rope.mrope_section is not None:
         scaling["mrope_section"] = list(rope.mrope_section)
         scaling["mrope_interleaved"] = rope.mrope_interleaved
     return {"rope_theta": rope.theta, "rope_scaling": scaling}
 
 
-def _plain(value: float) -> float | int:
-    return int(value) if value == int(value) and value > 1024 else value
-
-
 def _agree(fields: Fields, what: str, values: list[Any]) -> Any:
     """The one value that is given; two that differ are a problem."""
     given = [v for v in values if v is not None]
     if any(v != given[0] for v in given[1:]):
-        message = f"config.json gives {what} twice, differently: {given[0]!r} and {given[1]!r}"
+        other = next(v for v in given if v != given[0])
+        message = f"config.json gives {what} twice, differently: {given[0]!r} and {other!r}"
         fields.problems.append(Problem("rope-conflict", message, "Leave one of the spellings."))
     return given[0] if given else None
 
@@ -101,17 +101,26 @@ def _parameters(section: Fields, rope_type: str) -> dict[str, float] | None:
         if name not in ROPE_PARAMETERS[rope_type]:
             if rope_type == "default" and name == "factor" and number == 1.0:
                 continue
-            message = f"config.json: {section.where}{name} = {value!r} has no meaning for a rope"
-            section.problems.append(
-                Problem("rope-parameter", f"{message} of type {rope_type!r}", None)
+            message = (
+                f"config.json: {section.where}{name} = {short(value)} has no meaning for a rope of "
+                f"type {rope_type!r}"
             )
+            section.problems.append(Problem("rope-parameter", message, "Remove the key."))
             continue
         found[name] = number
     return found or None
 
 
 def _section(section: Fields) -> tuple[int, ...] | None:
-    return section.ids("mrope_section")
+    parts = section.ids("mrope_section")
+    if parts is None or (len(parts) == 3 and min(parts) > 0):
+        return parts
+    message = (
+        f"config.json: {section.where}mrope_section is {list(parts)}; expected three positive "
+        "integers (time, height, width)"
+    )
+    section.problems.append(Problem("rope", message))
+    return None
 
 
 def _build(
@@ -134,6 +143,7 @@ def _build(
         )
     except ValidationError as error:
         for detail in error.errors():
-            at = ".".join(str(part) for part in detail["loc"])
-            fields.problems.append(Problem("rope", f"rope {at}: {detail['msg']}".replace(" :", ":")))
+            at = "".join(f"{part}: " for part in detail["loc"][:1])
+            text = detail["msg"].removeprefix("Value error, ")
+            fields.problems.append(Problem("rope", f"config.json: {at}{text}"))
         return None

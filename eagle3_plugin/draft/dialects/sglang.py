@@ -12,7 +12,7 @@ from eagle3_plugin.draft.dialects.llama_config import draft_fields, layer_fields
 from eagle3_plugin.draft.dialects.names import midlayer_name
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.dialects.shape import Stored
-from eagle3_plugin.draft.dialects.taps import Ids, StoredIds, output_ids, read_one_list
+from eagle3_plugin.draft.dialects.taps import Ids, StoredIds, output_ids, read_ids
 from eagle3_plugin.errors import Problem
 
 NAME = "sglang"
@@ -28,12 +28,8 @@ def evidence(stored: Stored) -> list[str]:
 
 
 def read_taps(ids: StoredIds, settle: Settle) -> Ids | Problem | None:
-    """Output ids from eagle_config; a list at the top level only is the other engine's habit."""
-    if ids.nested is not None:
-        return read_one_list(ids.nested, settle.ids or "output", settle.target_num_layers)
-    if ids.top is not None:
-        return read_one_list(ids.top, settle.ids or "boundary", settle.target_num_layers)
-    return None
+    """Boundaries from either place: each says by itself which convention it holds."""
+    return read_ids(ids, settle.ids, settle.target_num_layers)
 
 
 def write_config(config: DraftConfig) -> Json:

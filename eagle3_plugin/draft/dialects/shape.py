@@ -6,11 +6,11 @@ whatever the config says. The config tells sizes; where it is silent they are re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from eagle3_plugin.draft.dialects.fields import Fields
+from eagle3_plugin.draft.dialects.fields import Fields, architecture_of, short
 from eagle3_plugin.errors import Problem
 
 Shape = tuple[int, ...]
@@ -55,18 +55,19 @@ def read_shape(stored: Stored, layer: Fields, top: Fields) -> dict[str, Any]:
     """
     heads = layer.count("num_attention_heads")
     queries = stored.size("layers.0.self_attn.q_proj.weight", 0)
+    head_dim = layer.count("head_dim", queries // heads if queries and heads else None)
     hidden = layer.count("hidden_size", stored.size("norm.weight", 0))
-    vocab = layer.count("vocab_size")
+    vocab = layer.count("vocab_size", stored.size("embed_tokens.weight", 0))
     values = {
         "decoder": _decoder(stored, layer),
         "hidden_size": hidden,
         "intermediate_size": layer.count(
             "intermediate_size", stored.size("layers.0.mlp.gate_proj.weight", 0)
         ),
-        "num_layers": layer.count("num_hidden_layers", _count_layers(stored)),
+        "num_layers": layer.count("num_hidden_layers", count_layers(stored.shapes) or None),
         "num_attention_heads": heads,
-        "num_key_value_heads": layer.count("num_key_value_heads", heads),
-        "head_dim": layer.count("head_dim", queries // heads if queries and heads else None),
+        "num_key_value_heads": layer.count("num_key_value_heads", _kv_heads(stored, head_dim)),
+        "head_dim": head_dim,
         "vocab_size": vocab,
         "draft_vocab_size": top.count("draft_vocab_size", stored.size("lm_head.weight", 0) or vocab),
         "attention_bias": _attention_bias(stored, layer),
@@ -91,15 +92,16 @@ def read_widths(
     stated = top.count("target_hidden_size", hidden)
     if width is None or stated is None:
         return {"target_hidden_size": stated, "num_taps": num_ids or 3}
-    if "target_hidden_size" not in top and width % stated:
+    if "target_hidden_size" not in top and width % stated and width % (num_ids or 3) == 0:
         stated = width // (num_ids or 3)
-    num_taps = num_ids or width // stated
+    num_taps = num_ids or width // stated or 1
     if num_taps * stated != width:
         stored.problem(
             "fc-width",
-            f"fc.weight takes {width} values; {num_taps} taps of a target with hidden size "
-            f"{stated} give {num_taps * stated}",
-            "The draft belongs to another target, or the list of taps is wrong.",
+            f"fc.weight takes {width} values, but {num_taps} taps of a target with hidden size "
+            f"{stated} make {num_taps * stated}",
+            "The list of taps or target_hidden_size in config.json is wrong, or the weights are "
+            "of another draft.",
         )
     return {"target_hidden_size": stated, "num_taps": num_taps}
 
@@ -107,50 +109,82 @@ def read_widths(
 def read_fc_input_norm(stored: Stored, top: Fields) -> str:
     """none, joint or per_tap: by the flags of the config and by the weights that are there."""
     nested = top.section("eagle_config")
-    stated = {
-        "joint": _either(nested.flag("norm_before_fc"), top.flag("norm_before_fc")),
-        "per_tap": _either(top.flag("fc_norm"), top.flag("use_aux_norm")),
-    }
+    joint = (nested.flag("norm_before_fc"), top.flag("norm_before_fc"))
+    per_tap = (top.flag("fc_norm"), top.flag("use_aux_norm"))
+    stated = {"joint": _first(joint), "per_tap": _first(per_tap)}
     tensors = {"joint": "input_norm.weight", "per_tap": "fc_norm.0.weight"}
     found = []
     for kind, tensor in tensors.items():
         present = tensor in stored.shapes
         if present and stated[kind] is False:
             stored.problem(
-                "norm-conflict", f"{tensor} is in the file, but the config switches it off"
+                "norm-conflict",
+                f"{tensor} is in the file, but config.json says {_NORM_FLAGS[kind]}: false",
+                f"Remove the tensor, or set {_NORM_FLAGS[kind]}: true.",
             )
         elif present and stated[kind] is None:
-            stored.note("norm-flag-absent", f"{tensor} is in the file, but no flag names it")
+            stored.note(
+                "norm-flag-absent",
+                f"{tensor} is in the file, but config.json has no {_NORM_FLAGS[kind]}; read as "
+                "true, where an engine would drop the tensor",
+            )
         if present or stated[kind]:
             found.append(kind)
     if len(found) > 1:
-        stored.problem("norm-conflict", "both norm_before_fc and fc_norm are set; one is possible")
+        stored.problem(
+            "norm-conflict",
+            "the draft has both norm_before_fc (input_norm) and fc_norm; expected at most one",
+        )
     return found[0] if found else "none"
 
 
-def _either(first: bool | None, second: bool | None) -> bool | None:
-    return second if first is None else first
+_NORM_FLAGS = {"joint": "norm_before_fc", "per_tap": "fc_norm"}
+
+
+def _first(flags: tuple[bool | None, ...]) -> bool | None:
+    return next((flag for flag in flags if flag is not None), None)
 
 
 def _decoder(stored: Stored, layer: Fields) -> str:
-    named = "qwen3" if layer.text("model_type") == "qwen3" else "llama"
+    """By the norms in the file; without them, a config that wants them lacks tensors.
+
+    Except under a Llama name: AngelSlim's 2025 drafts say `model_type: qwen3` about the target.
+    """
+    model_type = layer.text("model_type")
     if stored.has("self_attn.q_norm.weight"):
-        if named != "qwen3":
-            stored.note("decoder-norms", "the file has q_norm and k_norm, the config says llama")
+        if model_type != "qwen3":
+            stored.note(
+                "decoder-norms",
+                f"the file has q_norm and k_norm, but model_type is {model_type!r}; read as qwen3",
+            )
         return "qwen3"
-    return named
+    if model_type == "qwen3" and "Llama" in architecture_of(stored.config):
+        stored.note(
+            "decoder-type",
+            f"model_type is 'qwen3', but the file has no q_norm and architectures is "
+            f"{architecture_of(stored.config)!r}; read as llama",
+        )
+        return "llama"
+    return "qwen3" if model_type == "qwen3" else "llama"
 
 
-def _count_layers(stored: Stored) -> int | None:
-    numbers = {name.split(".")[1] for name in stored.shapes if name.startswith("layers.")}
-    return len(numbers) or None
+def count_layers(names: Iterable[str]) -> int:
+    """How many decoder layers these canonical tensor names belong to."""
+    return len({name.split(".")[1] for name in names if name.startswith("layers.")})
+
+
+def _kv_heads(stored: Stored, head_dim: int | None) -> int | None:
+    keys = stored.size("layers.0.self_attn.k_proj.weight", 0)
+    return keys // head_dim or None if keys and head_dim else None
 
 
 def _attention_bias(stored: Stored, layer: Fields) -> bool:
     present = stored.has("self_attn.q_proj.bias")
     stated = layer.flag("attention_bias")
     if present and stated is False:
-        stored.note("bias-flag", "the file has attention biases, the config says attention_bias: false")
+        stored.note(
+            "bias-flag", "the file has attention biases, but config.json says attention_bias: false"
+        )
     return present or bool(stated)
 
 
@@ -209,11 +243,13 @@ def _lm_head(stored: Stored, values: Mapping[str, Any]) -> str:
 
 _UNSUPPORTED: tuple[tuple[str, Any, str], ...] = (
     ("mlp_bias", False, "biases in the MLP"),
-    ("hidden_act", "silu", "this activation"),
+    ("hidden_act", "silu", "an activation other than silu"),
     ("logit_scale", 1.0, "a scaled head"),
     ("use_sliding_window", False, "sliding-window attention"),
     ("parallel_drafting", False, "parallel drafting (P-EAGLE)"),
     ("partial_rotary_factor", 1.0, "a partial rope"),
+    ("quantization_config", None, "a quantised draft"),
+    ("speculators_model_type", "eagle3", "another kind of speculator than eagle3"),
 )
 
 
@@ -221,12 +257,19 @@ def _refuse_unsupported(stored: Stored, layer: Fields, top: Fields) -> None:
     for name, only, what in _UNSUPPORTED:
         value = layer.values.get(name, top.values.get(name))
         if value is not None and value != only:
-            stored.problem("unsupported", f"config.json: {name} = {value!r}: {what} is not read")
-    if "sliding_attention" in (layer.values.get("layer_types") or []):
-        stored.problem("unsupported", "config.json: layer_types has sliding_attention, not read")
-    if top.values.get("quantization_config") is not None:
-        stored.problem("unsupported", "config.json: a quantised draft (quantization_config)")
+            expected = f" (only {only!r} is)" if only is not None else ""
+            stored.problem(
+                "unsupported",
+                f"config.json: {name} is {short(value)}: {what} is not supported{expected}",
+            )
+    kinds = layer.values.get("layer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        stored.problem(
+            "unsupported",
+            f"config.json: layer_types is {short(kinds)}: only full_attention is supported",
+        )
     if top.section("eagle_config").flag("use_aux_hidden_state") is False:
         stored.problem(
-            "unsupported", "eagle_config.use_aux_hidden_state is false: not an EAGLE-3 draft"
+            "unsupported",
+            "config.json: eagle_config.use_aux_hidden_state is false; an EAGLE-3 draft uses them",
         )

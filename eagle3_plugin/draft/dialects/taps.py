@@ -12,6 +12,9 @@ from typing import Literal
 from eagle3_plugin.draft.config import default_taps
 from eagle3_plugin.errors import Problem
 
+TAP_IDS = "eagle_aux_hidden_state_layer_ids"
+"""The key of both lists: in `eagle_config` (output ids) and at the top level (boundaries)."""
+
 Convention = Literal["output", "boundary"]
 Ids = tuple[int, ...]
 
@@ -35,45 +38,68 @@ def output_ids(taps: Ids) -> list[int]:
     return [tap - 1 for tap in taps]
 
 
+def read_ids(
+    ids: StoredIds, answer: Convention | None, target_num_layers: int | None
+) -> Ids | Problem | None:
+    """Boundaries of what a config stores, or None if it stores no list.
+
+    The nested list holds output ids and the top-level one boundaries; `answer` (--ids) overrules.
+    """
+    if ids.nested is not None and ids.top is not None:
+        return _read_both_lists(ids.nested, ids.top, answer)
+    if ids.nested is not None:
+        return read_one_list(ids.nested, answer or "output", target_num_layers, bool(answer))
+    if ids.top is not None:
+        return read_one_list(ids.top, answer or "boundary", target_num_layers, bool(answer))
+    return None
+
+
 def read_one_list(
-    ids: Ids, convention: Convention, target_num_layers: int | None
+    ids: Ids, convention: Convention, target_num_layers: int | None, is_settled: bool = False
 ) -> Ids | Problem:
     """Boundaries of the only list that is there, unless it fits the other convention better.
 
     It does when it is, number for number, the other convention's spelling of the default taps,
-    or names a layer that this convention does not have.
+    or names a layer that this convention does not have. is_settled: the user named `convention`.
     """
+    here = boundaries(ids, convention)
+    if is_settled:
+        return here
     other: Convention = "boundary" if convention == "output" else "output"
+    there = boundaries(ids, other)
+    stand = f"tap ids {list(ids)} stand where {convention} ids are kept (boundaries {list(here)})"
     if is_default(ids, other, target_num_layers) and not is_default(
         ids, convention, target_num_layers
     ):
-        here, there = list(boundaries(ids, convention)), list(boundaries(ids, other))
         return Problem(
             "taps-ambiguous",
-            f"tap ids {list(ids)} stand where {convention} ids are kept (boundaries {here}), but "
-            f"are the default taps when read as {other} ids (boundaries {there})",
+            f"{stand}, but are the default taps when read as {other} ids (boundaries "
+            f"{list(there)})",
             SETTLE_IDS,
         )
-    outside = target_num_layers is not None and max(boundaries(ids, convention)) > target_num_layers
-    if outside and max(boundaries(ids, other)) <= (target_num_layers or 0):
+    if target_num_layers is not None and max(there) <= target_num_layers < max(here):
         return Problem(
             "taps-ambiguous",
-            f"tap ids {list(ids)} stand where {convention} ids are kept, but the target has only "
-            f"{target_num_layers} layers: they can only be {other} ids",
+            f"{stand}, but the target has only {target_num_layers} layers: they look like {other} "
+            f"ids (boundaries {list(there)})",
             SETTLE_IDS,
         )
-    return boundaries(ids, convention)
+    return here
 
 
-def read_both_lists(nested: Ids, top: Ids) -> Ids | Problem:
+def _read_both_lists(nested: Ids, top: Ids, answer: Convention | None) -> Ids | Problem:
     """Boundaries when the nested list holds output ids and the top-level one boundaries."""
-    if boundaries(nested, "output") == top:
+    from_nested = boundaries(nested, "output")
+    if answer is not None:
+        return from_nested if answer == "output" else top
+    if from_nested == top:
         return top
     return Problem(
         "taps-conflict",
-        f"eagle_config has tap ids {list(nested)} (output ids: boundaries "
-        f"{list(boundaries(nested, 'output'))}), the top level has {list(top)} (boundaries)",
-        "Give the boundaries that the draft was trained on with --taps.",
+        f"eagle_config has tap ids {list(nested)} (output ids: boundaries {list(from_nested)}), "
+        f"the top level has {list(top)} (boundaries)",
+        "Settle it with --ids output (eagle_config is right), --ids boundary (the top level is "
+        "right), or --taps.",
     )
 
 

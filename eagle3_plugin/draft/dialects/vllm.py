@@ -8,7 +8,7 @@ from eagle3_plugin.draft.dialects.llama_config import draft_fields, layer_fields
 from eagle3_plugin.draft.dialects.names import layers_name
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.dialects.shape import Stored
-from eagle3_plugin.draft.dialects.taps import Ids, StoredIds, read_one_list
+from eagle3_plugin.draft.dialects.taps import Ids, StoredIds, read_ids
 from eagle3_plugin.errors import Problem
 
 NAME = "vllm"
@@ -28,12 +28,8 @@ def evidence(stored: Stored) -> list[str]:
 
 
 def read_taps(ids: StoredIds, settle: Settle) -> Ids | Problem | None:
-    """Boundaries from the top level. A nested list is read as its key says: output ids."""
-    if ids.top is not None:
-        return read_one_list(ids.top, settle.ids or "boundary", settle.target_num_layers)
-    if ids.nested is not None:
-        return read_one_list(ids.nested, settle.ids or "output", settle.target_num_layers)
-    return None
+    """Boundaries from either place: each says by itself which convention it holds."""
+    return read_ids(ids, settle.ids, settle.target_num_layers)
 
 
 def write_config(config: DraftConfig) -> Json:
@@ -50,6 +46,8 @@ def losses(config: DraftConfig) -> list[Problem]:
     found = []
     if config.taps != "default" and list(config.taps) != sorted(config.taps):
         found.append(f"taps {list(config.taps)} are captured in ascending order")
+    if config.has_vocab_map and config.draft_vocab_size == config.vocab_size:
+        found.append("a vocabulary map of the full vocabulary has no place: loading fails")
     if config.fc_bias:
         found.append("the bias of fc has no place")
     if config.decoder == "llama" and config.attention_bias and not config.attention_output_bias:

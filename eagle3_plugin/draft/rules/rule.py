@@ -1,0 +1,141 @@
+"""What a rule is, and what it is shown.
+
+A rule is data and one small function. The function looks at a case and says what it saw; how bad
+that is in which engine, and what to do about it, is data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from eagle3_plugin.draft.config import DraftConfig, TargetConfig
+from eagle3_plugin.draft.dialects.settle import Settle
+from eagle3_plugin.draft.read import WRITABLE, Examination
+from eagle3_plugin.draft.rules.stock import StockReading
+
+Engine = Literal["vllm", "sglang"]
+Severity = Literal["error", "warning", "info"]
+Column = Literal["vllm", "vllm+plugin", "sglang"]
+
+COLUMNS: tuple[Column, ...] = ("vllm", "vllm+plugin", "sglang")
+JUDGED: Mapping[Engine, str] = {"vllm": "0.32.0", "sglang": "0.5.23"}
+"""The release of each engine that the rules describe."""
+
+TITLES: Mapping[Engine, str] = {"vllm": "vLLM", "sglang": "SGLang"}
+
+NO_SGLANG_PLUGIN = "this release of eagle3_plugin has no SGLang plugin"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One (draft, target, engine) and everything that is known of it.
+
+    plugin_asked: the user said that the plugin is there. plugin: it is what reads this draft
+    (there is one for the engine, and it knows the draft's architecture).
+    by_itself: the draft read without the user's answers, as the plugin reads it.
+    reading: what the stock engine takes from config.json; of a config that it cannot read at all,
+    what it would take after a conversion. None = the draft itself could not be read.
+    """
+
+    found: Examination
+    by_itself: Examination
+    target: TargetConfig | None
+    engine: Engine
+    engine_version: str | None
+    plugin_asked: bool
+    plugin: bool
+    settle: Settle
+    reading: StockReading | None
+
+    @property
+    def column(self) -> Column:
+        if self.engine == "sglang":
+            return "sglang"
+        return "vllm+plugin" if self.plugin else "vllm"
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        return self.found.checkpoint.config
+
+    @property
+    def config(self) -> DraftConfig | None:
+        return self.found.config
+
+    @property
+    def num_layers(self) -> int | None:
+        return self.target.num_layers if self.target else None
+
+    @property
+    def title(self) -> str:
+        return f"{TITLES[self.engine]} {JUDGED[self.engine]}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One thing that a rule saw; without a remedy the rule's own holds."""
+
+    found: str
+    expected: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """severity: by column; a column that is absent is one where the rule does not apply.
+
+    what: one line for the table. stock: what each stock engine does. plugin: what vLLM does with
+    the plugin. source: where the fact was read. muted_by: problems after which the rule could only
+    guess.
+    """
+
+    id: str
+    what: str
+    severity: Mapping[Column, Severity]
+    look: Callable[[Case], Iterable[Seen]]
+    stock: Mapping[Engine, str]
+    source: str
+    plugin: str = "The vLLM plugin reads it as it was trained."
+    remedy: str | Callable[[Case], str] = ""
+    muted_by: frozenset[str] = frozenset()
+
+
+def at(
+    vllm: Severity | None = None, plugin: Severity | None = None, sglang: Severity | None = None
+) -> dict[Column, Severity]:
+    """Severities by column: stock vLLM, vLLM with the plugin, stock SGLang."""
+    given = zip(COLUMNS, (vllm, plugin, sglang), strict=True)
+    return {column: severity for column, severity in given if severity is not None}
+
+
+def mend(case: Case) -> str:
+    """The command that makes a folder which the stock engine reads rightly, or the way around."""
+    config = case.config
+    if config is not None and case.target is not None:
+        config = config.resolved(case.target.num_layers)
+    for dialect in ("universal", case.engine):
+        if config is not None and not WRITABLE[dialect].losses(config):
+            return f"{convert_command(case, dialect)}; then serve OUT."
+    if case.engine == "vllm":
+        return "Serve the draft with the plugin (no conversion needed): stock vLLM cannot run it."
+    return "Stock SGLang cannot run this draft; serve it in vLLM with the plugin."
+
+
+def convert_command(case: Case, dialect: str) -> str:
+    """The convert command, with the answers that the user gave to this check."""
+    target = " --target TARGET" if case.target is not None else ""
+    draft = case.found.checkpoint.source.name
+    return f"Run: eagle3 convert {draft} OUT --to {dialect}{target}{_flags(case.settle)}"
+
+
+def _flags(settle: Settle) -> str:
+    taps = ",".join(map(str, settle.taps)) if settle.taps is not None else None
+    given = {
+        "dialect": settle.dialect,
+        "taps": taps,
+        "ids": settle.ids,
+        "residual": settle.residual,
+        "feedback": settle.feedback,
+    }
+    return "".join(f" --{name} {value}" for name, value in given.items() if value is not None)
