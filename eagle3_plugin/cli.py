@@ -26,7 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DraftName = Annotated[str, typer.Argument(help="The draft: a folder, org/name or org/name@revision.")]
+DraftName = Annotated[
+    str, typer.Argument(help="The draft: a folder, org/name or org/name@revision.")
+]
 TargetName = Annotated[str | None, typer.Option("--target", help="The target model, named alike.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 DialectName = Annotated[str | None, typer.Option("--dialect", help="How the draft is written.")]
@@ -149,9 +151,7 @@ def convert(
             written[0] += num_bytes
             update(written[0], total)
 
-        done = run_convert(
-            source, out, to, target=read_target, force=force, progress=progress
-        )
+        done = run_convert(source, out, to, target=read_target, force=force, progress=progress)
     if as_json:
         return console.print_json(done.to_json())
     from eagle3_plugin.show import show_conversion
@@ -172,7 +172,8 @@ def score(
         bool, typer.Option("--sweep-taps", help="Find out which taps the draft was trained on.")
     ] = False,
     save: Annotated[
-        bool, typer.Option("--save", help="Keep the expected acceptance in the draft's eagle3.json.")
+        bool,
+        typer.Option("--save", help="Keep the acceptance in the draft's eagle3.json."),
     ] = False,
     dialect: DialectName = None,
     taps: TapList = None,
@@ -182,7 +183,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Measure acceptance without an engine: greedy tokens per verify for every chain length."""
-    from eagle3_plugin.draft.scoring import ScoreRequest, run_score, save_score
+    from eagle3_plugin.draft.scoring import ScoreRequest, SweepResult, run_score, save_score
     from eagle3_plugin.show import show_score, show_sweep
 
     if save and sweep_taps:
@@ -201,14 +202,15 @@ def score(
     )
     with console.progress_bar("score", hidden=as_json) as update:
         result = run_score(source, request, update)
+    if isinstance(result, SweepResult):
+        if as_json:
+            return console.print_json(result.to_json())
+        return show_sweep(result, draft, target)
     if save:
         save_score(source, result, target)
     if as_json:
         return console.print_json(result.to_json())
-    if sweep_taps:
-        show_sweep(result, draft, target)
-    else:
-        show_score(result, draft, target, saved=save)
+    show_score(result, draft, target, saved=save)
 
 
 @app.command()
@@ -227,7 +229,7 @@ def bench(
     temperature: Annotated[float, typer.Option("--temperature", min=0)] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure acceptance and speed of a running server, and whether its output is the baseline's."""
+    """Measure acceptance and speed of a running server, and compare its output with a baseline's."""
     from eagle3_plugin.serving.bench import bench as run_bench
     from eagle3_plugin.show import show_bench
 

@@ -122,8 +122,10 @@ class _Steps:
         )
         out = self.folder / "draft-for-vllm"
         done = convert(source, out, "vllm", target=known, force=True)
-        self._say(f"   {done.source_dialect} -> {done.dialect}, taps {list(source.config.taps_for(known.num_layers))}, "
-                  f"{len(done.renamed)} tensors renamed, to the bit")  # fmt: skip
+        self._say(
+            f"   {done.source_dialect} -> {done.dialect}, taps {list(done.config.taps)}, "
+            f"{len(done.renamed)} tensors renamed, to the bit"
+        )
         return out
 
     def _score(self, draft: Path, target: Path, prompts: list[list[int]]) -> float:
@@ -159,7 +161,9 @@ class _Steps:
                 "the plugin is not in place in vLLM's environment",
                 hint=f"eagle3 plugins vllm --python {self.python}",
             )
-        self._say(f"4. serve it with vLLM {report['engine_version']} (plugin proved in place), with and without")
+        self._say(
+            f"4. serve it with vLLM {report['engine_version']} (plugin proved in place), with and without"
+        )
 
     def _serve(self, target: Path, draft: Path, prompts: list[list[int]]) -> BenchResult:
         from eagle3_plugin.serving.bench import bench
@@ -214,7 +218,7 @@ class _Steps:
         show_bench(done.bench)
         console.out.print(
             f"expected by the oracle: {done.expected_tokens_per_verify:.2f} tokens per verify\n"
-            "(speed on a CPU with a tiny model says nothing about a GPU; equality and acceptance do)"
+            "(speed of a tiny model on a CPU says nothing about a GPU; equality and acceptance do)"
         )
         console.print_next(
             "eagle3 check DRAFT --target TARGET --engine vllm", serve_line("TARGET", "DRAFT")

@@ -20,6 +20,10 @@ class Eagle3Error(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        """Message and hint: an engine's log shows nothing else of an exception."""
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
 
 class UsageError(Eagle3Error):
     """The command line itself is wrong (exit code 2)."""

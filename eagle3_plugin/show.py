@@ -161,7 +161,9 @@ def show_plugins(report: dict[str, Any]) -> None:
     rows = [[name, at] for name, at in report["architectures"].items()]
     print_table("architecture names, as the engine resolves them", ["name", "class"], rows)
     if report["ok"]:
-        console.out.print("[green]ok[/]: every name resolves to the plugin, both hooks are in place")
+        console.out.print(
+            "[green]ok[/]: every name resolves to the plugin, both hooks are in place"
+        )
         print_next(serve_line("TARGET", "DRAFT"))
     else:
         console.out.print("[bold red]not registered[/]: the engine would serve drafts as stock")

@@ -3,10 +3,11 @@
 A chain starts at row t, which is the last token whose taps are known; token t + 1 is the newest
 one. Its first pass runs over all rows 0..t with taps, so every key of the context comes from the
 target's states; only the drafted tail is computed from the draft's own fed-back states, and the
-next round's first pass overwrites it. Engines do the same without running old rows again: vLLM
-0.32 (v1/spec_decode/llm_base_proposer.py, `propose`) passes the taps of all tokens that were just
-verified through the draft at the start of each round, accepted ones last seen, and then feeds
-`hidden_states` of the last row, one row and one position a step. SGLang calls it draft extend.
+next round's first pass overwrites it. Engines do the same without running old rows again: in vLLM
+0.32 (v1/spec_decode/llm_base_proposer.py, `propose` and `set_inputs_first_pass`) each round starts
+with a pass over the taps of the tokens that the target has just run, up to the last accepted one;
+then it feeds that row's `hidden_states` and the drafted token, one row and one position a step.
+SGLang calls the first pass draft extend.
 """
 
 from __future__ import annotations

@@ -20,10 +20,17 @@ from eagle3_plugin.draft.checkpoint import (
 )
 from eagle3_plugin.draft.config import DraftConfig, Json, TargetConfig
 from eagle3_plugin.draft.dialects.settle import Settle
+from eagle3_plugin.draft.fit import fit_problems
 from eagle3_plugin.draft.read import DIALECTS, WRITABLE, Draft, examine
 from eagle3_plugin.draft.sidecar import SIDECAR, new_sidecar
 from eagle3_plugin.draft.tensors import expected_tensors, offsets_from_vocab_map, target_mask
-from eagle3_plugin.errors import CannotExpressError, OutputError, Problem, UsageError
+from eagle3_plugin.errors import (
+    CannotExpressError,
+    DraftError,
+    OutputError,
+    Problem,
+    UsageError,
+)
 from eagle3_plugin.hub import resolve
 
 
@@ -57,10 +64,10 @@ def convert(
 ) -> Conversion:
     """Write `draft` to the folder `out` in that dialect; raises CannotExpressError first.
 
-    With a target the default taps are written out as numbers; without, they stay the default.
-    progress is called with the number of bytes written so far.
+    With a target, which must fit (DraftError), the default taps are written out as numbers;
+    without one they stay the default. progress is told the bytes written since its last call.
     """
-    config = draft.config.resolved(target.num_layers) if target else draft.config
+    config = _for_target(draft, target) if target else draft.config
     written = config_for(config, dialect, where=draft.checkpoint.source.name)
     tensors = out_tensors(draft, config, dialect)
     sidecar = new_sidecar(config, written, _provenance(draft))
@@ -70,8 +77,15 @@ def convert(
     return _report(draft, config, dialect, out, tensors)
 
 
+def _for_target(draft: Draft, target: TargetConfig) -> DraftConfig:
+    problems = fit_problems(draft.config, target)
+    if problems:
+        raise DraftError(problems, where=f"{draft.checkpoint.source.name} does not fit the target")
+    return draft.config.resolved(target.num_layers)
+
+
 def config_for(config: DraftConfig, dialect: str, *, where: str = "draft") -> Json:
-    """The config.json of that dialect; raises CannotExpressError if its stock engine misreads it."""
+    """The config.json of that dialect; CannotExpressError if its stock engine would misread it."""
     if dialect not in WRITABLE:
         raise UsageError(f"cannot write {dialect!r}; --to takes one of: {', '.join(WRITABLE)}")
     module = WRITABLE[dialect]
@@ -135,7 +149,12 @@ def _public_name(name: str) -> str:
 def _read_back(out: Path, config: DraftConfig, draft: Draft, dialect: str) -> None:
     """What was written must read as the same draft, both with and without eagle3.json."""
     checkpoint = Checkpoint.open(resolve(str(out)))
-    told = Settle(dialect=dialect, residual=config.residual, feedback=config.feedback)
+    told = Settle(
+        dialect=dialect,
+        ids=WRITABLE[dialect].IDS,
+        residual=config.residual,
+        feedback=config.feedback,
+    )
     for again in (examine(checkpoint), examine(replace(checkpoint, eagle3=None), told)):
         same_map = (again.vocab_map is None) == (draft.vocab_map is None) and (
             again.vocab_map is None or bool((again.vocab_map == draft.vocab_map).all())

@@ -1,13 +1,13 @@
 """A checkpoint folder -> Draft: find the dialect, read it, and check that the weights fit.
 
-    examine      everything that was found, right or wrong (what `check` and `inspect` show)
-    read_draft   the Draft, or DraftError naming every problem
+examine      everything that was found, right or wrong (what `check` and `inspect` show)
+read_draft   the Draft, or DraftError naming every problem
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -27,23 +27,26 @@ from eagle3_plugin.draft.dialects import (
     universal,
     vllm,
 )
+from eagle3_plugin.draft.dialects.choices import read_feedback, read_residual, read_taps
 from eagle3_plugin.draft.dialects.fields import Fields, architecture_of
 from eagle3_plugin.draft.dialects.names import canonical_names
 from eagle3_plugin.draft.dialects.rope import read_rope
 from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED, Settle
-from eagle3_plugin.draft.dialects.shape import Stored, read_fc_input_norm, read_shape, read_widths
-from eagle3_plugin.draft.dialects.taps import Ids, StoredIds
-from eagle3_plugin.draft.sidecar import sidecar_config
-from eagle3_plugin.draft.tensors import (
-    expected_tensors,
-    vocab_map_from_offsets,
-    vocab_map_problems,
+from eagle3_plugin.draft.dialects.shape import (
+    Stored,
+    count_layers,
+    read_fc_input_norm,
+    read_shape,
+    read_widths,
 )
+from eagle3_plugin.draft.sidecar import sidecar_config
+from eagle3_plugin.draft.tensors import VOCAB_MAP, Shape, expected_tensors
+from eagle3_plugin.draft.vocab_map import read_vocab_map
 from eagle3_plugin.errors import AmbiguousError, DraftError, Problem, UsageError
 
 DIALECTS: Mapping[str, ModuleType] = {
     module.NAME: module
-    for module in (universal, speculators, angelslim, modelopt, mnn, eagle, vllm, sglang)
+    for module in (speculators, universal, angelslim, modelopt, mnn, eagle, vllm, sglang)
 }
 """Every readable dialect, in the order in which they are tried."""
 
@@ -54,7 +57,11 @@ AMBIGUITIES = frozenset(
      "norm-output-ambiguous"}
 )  # fmt: skip
 
-_TAP_KEY = "eagle_aux_hidden_state_layer_ids"
+_MISFIT = "The checkpoint is incomplete, or config.json is of another draft."
+_EXTRA = (
+    "If the draft was trained with it, this kind of draft is not supported; if it was not, remove "
+    "the tensor."
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,7 @@ def examine(checkpoint: Checkpoint, settle: Settle = NOTHING_SETTLED) -> Examina
     config, dialect, evidence = _read_config(checkpoint, stored, settle)
     if config is not None:
         stored.problems += tensor_problems(config, stored.shapes)
-    vocab_map = _read_vocab_map(checkpoint, stored, names, config)
+    vocab_map = read_vocab_map(checkpoint, stored, names, config)
     return Examination(
         checkpoint,
         dialect,
@@ -129,57 +136,83 @@ def examine(checkpoint: Checkpoint, settle: Settle = NOTHING_SETTLED) -> Examina
         config,
         names,
         vocab_map,
-        tuple(stored.problems),
-        tuple(stored.notes),
+        tuple(dict.fromkeys(stored.problems)),
+        tuple(dict.fromkeys(stored.notes)),
     )
 
 
 def detect(stored: Stored, asked: str | None = None) -> tuple[ModuleType, list[str]] | Problem:
     """The dialect of these files and why, or a Problem that names the flag that settles it."""
+    if asked is not None and asked not in DIALECTS:
+        raise UsageError(f"unknown dialect {asked!r}; known: {', '.join(DIALECTS)}")
+    other = _not_eagle3(stored)
+    if other is not None:
+        return other
     if asked is not None:
-        if asked not in DIALECTS:
-            raise UsageError(f"unknown dialect {asked!r}; known: {', '.join(DIALECTS)}")
         return DIALECTS[asked], [f"--dialect {asked}"]
-    if "fc.weight" not in stored.shapes:
-        return Problem(
-            "not-eagle3",
-            f"no fc.weight among {len(stored.shapes)} tensors: this is not an EAGLE-3 draft",
-            "Give the draft's folder, not the target's.",
-        )
     for module in DIALECTS.values():
         evidence = module.evidence(stored)
         if evidence:
             return module, evidence
+    name = architecture_of(stored.config)
     return Problem(
         "dialect-unknown",
-        f"architectures is {architecture_of(stored.config)!r}, which no known dialect writes",
+        f"architectures is {name!r}, which no known dialect writes"
+        if name
+        else "config.json names no architecture, which every known dialect does",
         f"Say which one it is with --dialect: {', '.join(DIALECTS)}.",
     )
 
 
-def tensor_problems(config: DraftConfig, shapes: Mapping[str, Any]) -> list[Problem]:
+def tensor_problems(config: DraftConfig, shapes: Mapping[str, Shape]) -> list[Problem]:
     """Missing, extra and misfit tensors, each by name."""
-    expected = expected_tensors(config)
     problems = []
+    num_layers = count_layers(shapes) or min(config.num_layers, 1)
+    if num_layers != config.num_layers:
+        message = f"the config says {config.num_layers} decoder layers, the file has {num_layers}"
+        hint = f"Set num_hidden_layers to {num_layers}, or get the whole file."
+        problems.append(Problem("num-layers", message, hint))
+    expected = expected_tensors(config.model_copy(update={"num_layers": num_layers}))
     for name in sorted(set(expected) - set(shapes)):
         message = f"{name} {list(expected[name])} is not in the checkpoint"
-        problems.append(Problem("tensor-missing", message))
-    for name in sorted(set(shapes) - set(expected) - {"d2t"}):
+        problems.append(Problem("tensor-missing", message, _MISFIT))
+    for name in sorted(set(shapes) - set(expected) - {VOCAB_MAP}):
         message = f"{name} {list(shapes[name])} has no place in this draft"
-        problems.append(Problem("tensor-extra", message))
+        problems.append(Problem("tensor-extra", message, _EXTRA))
     for name in sorted(set(expected) & set(shapes)):
         if tuple(shapes[name]) != expected[name]:
             message = f"{name} is {list(shapes[name])}, expected {list(expected[name])}"
-            problems.append(Problem("tensor-shape", message))
+            problems.append(Problem("tensor-shape", message, _MISFIT))
     return problems
+
+
+def _not_eagle3(stored: Stored) -> Problem | None:
+    if "fc.weight" not in stored.shapes:
+        return Problem(
+            "not-eagle3",
+            f"no fc.weight among {len(stored.stored_names)} tensors: this is not an EAGLE-3 draft",
+            "Give the draft's folder, not the target's.",
+        )
+    attended = stored.size("layers.0.self_attn.q_proj.weight", 1)
+    if attended is not None and attended == stored.size("fc.weight", 0):
+        return Problem(
+            "not-eagle3",
+            f"attention reads {attended} values, the hidden state alone: this is an EAGLE-1 or "
+            f"EAGLE-2 draft; EAGLE-3 reads {2 * attended}, embedding and hidden state",
+            "Only EAGLE-3 drafts are supported.",
+        )
+    return None
 
 
 def _read_config(
     checkpoint: Checkpoint, stored: Stored, settle: Settle
 ) -> tuple[DraftConfig | None, str, list[str]]:
-    kept = sidecar_config(checkpoint, stored.problems)
-    if kept is not None:
-        return _with_answers(kept, settle), "eagle3", ["eagle3.json says what the draft is"]
+    """eagle3.json if there is one, unless the user says how config.json is to be read."""
+    if settle.dialect is None and settle.ids is None:
+        kept = sidecar_config(checkpoint, stored.problems)
+        if kept is not None:
+            evidence = ["eagle3.json says what the draft is"]
+            return _with_answers(kept, settle, stored), "eagle3", evidence
     found = detect(stored, settle.dialect)
     if isinstance(found, Problem):
         stored.problems.append(found)
@@ -188,40 +221,40 @@ def _read_config(
     return _read_dialect(module, stored, settle), module.NAME, evidence
 
 
-def _with_answers(config: DraftConfig, settle: Settle) -> DraftConfig:
+def _with_answers(config: DraftConfig, settle: Settle, stored: Stored) -> DraftConfig | None:
     answers = {"taps": settle.taps, "residual": settle.residual, "feedback": settle.feedback}
-    return config.model_copy(update={k: v for k, v in answers.items() if v is not None})
+    given = {name: answer for name, answer in answers.items() if answer is not None}
+    return _build(config.model_dump() | given, stored)
 
 
 def _read_dialect(module: ModuleType, stored: Stored, settle: Settle) -> DraftConfig | None:
     top = Fields(stored.config, stored.problems)
-    layer = top.section(module.LAYER_SECTION) if module is speculators else top
+    layer = top.section(speculators.LAYER_SECTION) if module is speculators else top
     values = read_shape(stored, layer, top)
-    taps = _read_taps(module, stored, top, settle)
-    num_ids = len(taps) if taps else top.values.get("num_aux_hidden_states")
+    taps = read_taps(module, stored, top, settle)
+    num_ids = len(taps) if taps else top.optional_count("num_aux_hidden_states")
     values |= read_widths(stored, top, values["hidden_size"], num_ids)
     if taps is None and values["num_taps"] != 3:
         stored.problem(
             "taps-unknown",
-            f"fc takes {values['num_taps']} taps, but no list says which; the default has three",
-            "Give the boundaries that the draft was trained on with --taps.",
+            f"fc takes {values['num_taps']} taps of {values['target_hidden_size']} values, but no "
+            "list says which; the default has three",
+            "Give the boundaries that the draft was trained on with --taps; if the target has "
+            "another hidden size, config.json lacks target_hidden_size.",
         )
     values |= {
         "taps": taps or "default",
-        "residual": _read_residual(module, stored, top, settle),
+        "residual": read_residual(module, stored, top, settle),
         "fc_input_norm": read_fc_input_norm(stored, top),
-        "feedback": _read_feedback(module, stored, top, settle),
+        "feedback": read_feedback(module, stored, top, settle),
         "rope": read_rope(layer, stored.notes),
     }
     return _build(values, stored)
 
 
 def _build(values: Mapping[str, Any], stored: Stored) -> DraftConfig | None:
-    absent = sorted(k for k, v in values.items() if v is None)
-    if absent:
-        if not stored.problems:
-            stored.problem("config-field-missing", f"cannot be read: {', '.join(absent)}")
-        return None
+    if any(value is None for value in values.values()):
+        return None  # and a problem was reported where it was read
     try:
         return DraftConfig.model_validate(dict(values))
     except ValidationError as error:

@@ -44,8 +44,10 @@ def run_score(
     draft: Draft, request: ScoreRequest, progress: Callable[[int, int], None]
 ) -> ScoreResult | SweepResult:
     """The draft's score, or with `sweep` the ranking of tap sets."""
-    if request.dtype not in get_args(Dtype):
-        raise UsageError(f"--dtype {request.dtype}: expected one of {', '.join(get_args(Dtype))}")
+    dtypes: tuple[Dtype, ...] = get_args(Dtype)
+    dtype = next((d for d in dtypes if d == request.dtype), None)
+    if dtype is None:
+        raise UsageError(f"--dtype {request.dtype}: expected one of {', '.join(dtypes)}")
     run = sweep_taps if request.sweep else score
     return run(
         draft.config,
@@ -55,7 +57,7 @@ def run_score(
         read_prompts(request.prompts or BUNDLED),
         chain=request.chain,
         max_new_tokens=request.max_new_tokens,
-        dtype=request.dtype,
+        dtype=dtype,
         device=request.device,
         progress=progress,
     )

@@ -61,7 +61,9 @@ def sidecar_config(checkpoint: Checkpoint, problems: list[Problem]) -> DraftConf
         return DraftConfig.model_validate_json(json.dumps(kept.get("draft")))
     except ValidationError as error:
         what = "; ".join(f"{'.'.join(map(str, d['loc']))}: {d['msg']}" for d in error.errors()[:3])
-        problems.append(Problem("sidecar", f"eagle3.json does not describe a draft: {what}", _REMEDY))
+        problems.append(
+            Problem("sidecar", f"eagle3.json does not describe a draft: {what}", _REMEDY)
+        )
         return None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from eagle3_plugin.draft.dialects.fields import architecture_of
+
 LLAMA_NAMES = (
     "LlamaForCausalLMEagle3",
     "Eagle3LlamaForCausalLM",
@@ -25,6 +27,5 @@ def is_ours(config: Mapping[str, Any]) -> bool:
     Other EAGLE-3 families (DeepSeek, MiniMax, P-EAGLE) are left to the engine.
     """
     if config.get("speculators_model_type") is not None:
-        return config["speculators_model_type"] == "eagle3"
-    architectures = config.get("architectures") or [""]
-    return architectures[0] in (*DRAFT_NAMES, *PLAIN_NAMES)
+        return bool(config["speculators_model_type"] == "eagle3")
+    return architecture_of(config) in (*DRAFT_NAMES, *PLAIN_NAMES)

@@ -13,19 +13,110 @@ from pathlib import Path
 
 from eagle3_plugin.errors import NotFoundError
 
-TRAINING_MODULES = (
-    "_collections_abc _markupbase _pyio _strptime argparse ast base64 bdb calendar cmd code codecs "
-    "compileall configparser contextlib copy csv dataclasses datetime decimal difflib dis doctest "
-    "enum fileinput fractions ftplib functools getopt gettext glob gzip heapq imaplib inspect "
-    "ipaddress locale mailbox mimetypes modulefinder optparse os pdb pickle pickletools pkgutil "
-    "platform plistlib posixpath pprint pstats pyclbr pydoc random reprlib sched selectors shutil "
-    "site smtplib socket ssl statistics string subprocess tarfile tempfile threading trace "
-    "traceback turtle typing uuid weakref webbrowser zipfile"
-).split()
-HELD_OUT_MODULES = (
-    "bz2 colorsys copyreg filecmp fnmatch genericpath getpass graphlib hashlib hmac linecache lzma "
-    "netrc ntpath numbers poplib queue quopri shelve shlex socketserver textwrap timeit types"
-).split()
+TRAINING_MODULES = [
+    "_collections_abc",
+    "_markupbase",
+    "_pyio",
+    "_strptime",
+    "argparse",
+    "ast",
+    "base64",
+    "bdb",
+    "calendar",
+    "cmd",
+    "code",
+    "codecs",
+    "compileall",
+    "configparser",
+    "contextlib",
+    "copy",
+    "csv",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "difflib",
+    "dis",
+    "doctest",
+    "enum",
+    "fileinput",
+    "fractions",
+    "ftplib",
+    "functools",
+    "getopt",
+    "gettext",
+    "glob",
+    "gzip",
+    "heapq",
+    "imaplib",
+    "inspect",
+    "ipaddress",
+    "locale",
+    "mailbox",
+    "mimetypes",
+    "modulefinder",
+    "optparse",
+    "os",
+    "pdb",
+    "pickle",
+    "pickletools",
+    "pkgutil",
+    "platform",
+    "plistlib",
+    "posixpath",
+    "pprint",
+    "pstats",
+    "pyclbr",
+    "pydoc",
+    "random",
+    "reprlib",
+    "sched",
+    "selectors",
+    "shutil",
+    "site",
+    "smtplib",
+    "socket",
+    "ssl",
+    "statistics",
+    "string",
+    "subprocess",
+    "tarfile",
+    "tempfile",
+    "threading",
+    "trace",
+    "traceback",
+    "turtle",
+    "typing",
+    "uuid",
+    "weakref",
+    "webbrowser",
+    "zipfile",
+]
+HELD_OUT_MODULES = [
+    "bz2",
+    "colorsys",
+    "copyreg",
+    "filecmp",
+    "fnmatch",
+    "genericpath",
+    "getpass",
+    "graphlib",
+    "hashlib",
+    "hmac",
+    "linecache",
+    "lzma",
+    "netrc",
+    "ntpath",
+    "numbers",
+    "poplib",
+    "queue",
+    "quopri",
+    "shelve",
+    "shlex",
+    "socketserver",
+    "textwrap",
+    "timeit",
+    "types",
+]
 """Never trained on; the prompts that judge the pair come from these."""
 
 MAX_FILE_BYTES = 12_000

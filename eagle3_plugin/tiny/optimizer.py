@@ -17,7 +17,7 @@ from eagle3_plugin.tiny.parallel import NUM_WORKERS, Worker, shared_zeros
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
-MUON_MOMENTUM = 0.95
+MUON_MOMENTUM = 0.9
 ADAM_BETAS = (0.9, 0.95)
 ADAM_EPS = 1e-10
 
@@ -36,54 +36,79 @@ class Schedule:
 
 
 class SharedWeights:
-    """Float32 weights and gradients of a module, in memory that forks share."""
+    """Float32 weights and gradients of a module's trained parameters, in memory that forks share.
+
+    Make it before the fork.
+    """
 
     def __init__(self, module: nn.Module) -> None:
-        self.sizes = {name: p.shape for name, p in module.named_parameters()}
+        trained = trained_parameters(module)
+        self.sizes = {name: p.shape for name, p in trained.items()}
         total = sum(s.numel() for s in self.sizes.values())
-        self._values = shared_zeros(total)
-        self._gradients = [shared_zeros(total) for _ in range(NUM_WORKERS)]
-        self.values = self._split(self._values)
-        self.gradients = [self._split(g) for g in self._gradients]
-        for name, parameter in module.named_parameters():
+        self.values = self._split(shared_zeros(total))
+        self.gradients = [self._split(shared_zeros(total)) for _ in range(NUM_WORKERS)]
+        for name, parameter in trained.items():
             self.values[name].copy_(parameter.detach())
 
+    @torch.no_grad()
     def load_into(self, module: nn.Module) -> None:
         """Copies the weights into the module, in the module's own precision."""
-        with torch.no_grad():
-            for name, parameter in module.named_parameters():
-                parameter.copy_(self.values[name])
+        for name, parameter in trained_parameters(module).items():
+            parameter.copy_(self.values[name])
 
     def _split(self, flat: Tensor) -> dict[str, Tensor]:
         parts = flat.split([s.numel() for s in self.sizes.values()])
         return {n: p.view(s) for (n, s), p in zip(self.sizes.items(), parts, strict=True)}
 
 
+def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
 class Optimizer:
-    """Updates this worker's part of the shared weights."""
+    """Updates this worker's part of the shared weights: matrices by Muon, the rest by AdamW."""
 
     def __init__(
-        self, shared: SharedWeights, worker: Worker, is_matrix: Callable[[str], bool]
+        self,
+        shared: SharedWeights,
+        worker: Worker,
+        schedule: Schedule,
+        is_vocabulary: Callable[[str], bool],
     ) -> None:
-        self.shared = shared
-        names = list(shared.sizes)
-        matrices = [n for n in names if is_matrix(n) and len(shared.sizes[n]) == 2]
-        others = [n for n in names if n not in set(matrices)]
-        by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        self.shared, self.worker, self.schedule = shared, worker, schedule
+        self._num_updates = 0
+        matrices = [n for n, s in shared.sizes.items() if len(s) >= 2 and not is_vocabulary(n)]
+        others = [n for n in shared.sizes if n not in set(matrices)]
+        by_shape: dict[torch.Size, list[str]] = defaultdict(list)
         for name in _own_part(matrices, shared, worker):
-            by_shape[tuple(shared.sizes[name])].append(name)
+            by_shape[shared.sizes[name]].append(name)
         self._muons = [_Muon(group, shape) for shape, group in by_shape.items()]
         self._adams = [_Adam(n, shared.sizes[n]) for n in _own_part(others, shared, worker)]
 
-    def step(self, matrix_rate: float, other_rate: float) -> None:
+    def update(self, module: nn.Module, loss: Callable[[], Tensor]) -> None:
+        """One step of both workers together; `loss` is of this worker's half of the batch."""
+        self.shared.load_into(module)
+        module.zero_grad(set_to_none=True)
+        loss().backward()  # type: ignore[no-untyped-call]
+        gradients = self.shared.gradients[self.worker.rank]
+        for name, parameter in trained_parameters(module).items():
+            gradients[name].copy_(0 if parameter.grad is None else parameter.grad)
+        self.worker.meet()
+        self._step()
+        self.worker.meet()
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        factor = self.schedule.factor(self._num_updates)
+        self._num_updates += 1
         values = self.shared.values
         for muon in self._muons:
             gradient = torch.stack([self._gradient(n) for n in muon.names])
             for name, update in zip(muon.names, muon.update(gradient), strict=True):
-                values[name].add_(update, alpha=-matrix_rate)
+                values[name].add_(update, alpha=-factor * self.schedule.matrix_rate)
         for adam in self._adams:
             update = adam.update(self._gradient(adam.name))
-            values[adam.name].add_(update, alpha=-other_rate)
+            values[adam.name].add_(update, alpha=-factor * self.schedule.other_rate)
 
     def _gradient(self, name: str) -> Tensor:
         first, second = (g[name] for g in self.shared.gradients)
@@ -91,12 +116,12 @@ class Optimizer:
 
 
 class _Muon:
-    """Matrices of one shape, orthogonalised together."""
+    """Matrices of one shape (with experts, stacks of them), orthogonalised together."""
 
-    def __init__(self, names: list[str], shape: tuple[int, ...]) -> None:
+    def __init__(self, names: list[str], shape: torch.Size) -> None:
         self.names = names
         self.momentum = torch.zeros(len(names), *shape)
-        self.scale = max(1.0, shape[0] / shape[1]) ** 0.5
+        self.scale = max(1.0, shape[-2] / shape[-1]) ** 0.5
 
     def update(self, gradient: Tensor) -> Tensor:
         self.momentum.lerp_(gradient, 1 - MUON_MOMENTUM)
@@ -133,7 +158,7 @@ def _own_part(names: list[str], shared: SharedWeights, worker: Worker) -> list[s
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:
-    """The nearest (nearly) orthogonal matrices; `matrices`: [count, rows, columns]."""
+    """The nearest (nearly) orthogonal matrices; `matrices`: [..., rows, columns]."""
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = (matrices.mT if tall else matrices).bfloat16()

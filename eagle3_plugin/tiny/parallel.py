@@ -9,7 +9,8 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ class Worker:
         if not self.peer.recv(1):
             raise BrokenPipeError("the other worker has ended")
 
-    def share(self, items: list[int]) -> list[int]:
+    def share(self, items: Sequence[int]) -> Sequence[int]:
         """This worker's half of the items."""
         return items[self.rank :: NUM_WORKERS]
 
@@ -67,7 +68,7 @@ def _work_and_leave(work: Callable[[Worker], None], worker: Worker) -> None:
     try:
         work(worker)
         status = 0
-    except BrokenPipeError:
-        pass
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)

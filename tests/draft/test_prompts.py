@@ -46,8 +46,8 @@ def test_the_bundled_prompts_are_24_in_four_sets() -> None:
     [
         ("{", "not JSON (Expecting property name enclosed in double quotes"),
         ("[" * 100_000, "not JSON (maximum recursion depth exceeded"),
-        ("7", "a int, expected an object"),
-        ('["prompt"]', "a list, expected an object"),
+        ("7", "7, expected an object"),
+        ('["prompt"]', '["prompt"], expected an object'),
         ({"set": "code"}, "has none of ['prompt', 'messages', 'prompt_token_ids'], expected"),
         ({"prompt": "a", "messages": []}, "has ['prompt', 'messages'] of"),
         ({"prompt": "a", "max_tokens": 3}, "unknown keys ['max_tokens']"),

@@ -70,8 +70,8 @@ def test_the_taps_of_training_win_whatever_the_draft_states(
     assert found.best.taps == TRAINED_ON
     assert name in found.best.names
     assert found.stated == stated
-    assert found.margin_nats > 0.1
-    assert found.margin_tokens > 0.1
+    assert found.margin_nats > 0.04
+    assert found.margin_tokens > 0.04
     assert found.confidence == 1.0
 
 
@@ -123,6 +123,7 @@ def test_no_candidate_lies_outside_the_target() -> None:
         (0, 3, 6): ("stated",),
         (0, 3, 5): ("high one earlier",),
         (1, 3, 6): ("low one later",),
+        (2, 3, 4): ("default, high one later",),
     }
 
 

@@ -22,7 +22,7 @@ def write_random_target(folder: Path, *, num_layers: int = 8, hidden_size: int =
         vocab_size=512,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
-        rope_theta=1e6,
+        rope_parameters={"rope_theta": 1e6, "rope_type": "default"},
         bos_token_id=1,
         eos_token_id=2,
     )

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from eagle3_plugin.draft.checkpoint import Checkpoint, OutTensor, write_checkpoint
-from eagle3_plugin.draft.tensors import offsets_from_vocab_map
 from eagle3_plugin.hub import resolve
-from tests.drafts import draft_config, edit_config, vocab_map, write_random
+from tests.drafts import draft_config, edit_config, write_random
 from tests.engines.random_target import write_random_target
 from tests.engines.vllm_jobs import Job, full_chain, run_jobs
 
@@ -24,7 +23,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 PROMPTS = [[3, 5, 7, 9], [30, 51, 7, 9, 44]]
 MAX_TOKENS = 12
-TOO_LITTLE_VOCABULARY = np.arange(128, dtype=np.int64)
 
 
 def rewrite(
@@ -51,9 +49,8 @@ def not_finite(folder: Path) -> None:
 
 
 def absolute_map(folder: Path) -> None:
-    ids = vocab_map(draft_config())
-    assert ids is not None
-    rewrite(folder, replace={"d2t": ids})
+    """Ids low enough that id plus row is still inside the vocabulary: stock never stumbles."""
+    rewrite(folder, replace={"d2t": np.arange(1, 385, 3, dtype=np.int64)})
 
 
 def wide_norms(folder: Path) -> None:
@@ -81,7 +78,9 @@ CASES = {
     "output ids in eagle_config": Case("silent", "right", {"taps": (3, 5, 7)}),
     "taps that are not ascending": Case("silent", "right", {"taps": (7, 3, 4)}, "vllm"),
     "llama with attention biases": Case("silent", "right", {"attention_bias": True}),
-    "the name Qwen3ForCausalLMEagle3": Case("refused: not supported", "right", {"decoder": "qwen3"}),
+    "the name Qwen3ForCausalLMEagle3": Case(
+        "refused: not supported", "right", {"decoder": "qwen3"}
+    ),
     "a map over the whole vocabulary": Case("refused", "right", {"draft_vocab_size": 512}),
     "norm_before_residual in eagle_config": Case(
         "silent", "right", {"residual": "normed"}, "vllm", breaking=wide_norms
@@ -101,7 +100,7 @@ CASES = {
         "served", "vocabulary map", breaking=lambda f: rewrite(f, drop=("d2t", "t2d"))
     ),
     "another target's hidden size": Case(
-        "served", "hidden size 128", {"hidden_size": 128, "target_hidden_size": 128}
+        "refused", "hidden size 128", {"hidden_size": 128, "target_hidden_size": 128}
     ),
     "speculators without norm_before_residual": Case(
         "silent", "--residual", {}, "speculators", {"norm_before_residual": None}
@@ -149,14 +148,16 @@ def test_stock_vllm_misreads(name: str, results: dict[Any, Any]) -> None:
         assert case.stock.partition(": ")[2] in result["error"]["message"]
         return
     assert "error" not in result, result
-    assert result["draft_class"].startswith("Eagle3") and "Draft" not in result["draft_class"]
+    assert result["draft_class"] in ("Eagle3LlamaForCausalLM", "Eagle3Qwen3ForCausalLM")
     assert result["outputs"] == results["no draft", "stock"][1]["outputs"]
     if case.stock == "silent" and case.plugin == "right":
         assert drafts_first(result) != full_chain(job, result["outputs"], 1)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_plugin_serves_it_as_trained_or_says_why_not(name: str, results: dict[Any, Any]) -> None:
+def test_the_plugin_serves_it_as_trained_or_says_why_not(
+    name: str, results: dict[Any, Any]
+) -> None:
     case = CASES[name]
     job, result = results[name, "plugin"]
     if case.plugin != "right":

@@ -1,4 +1,4 @@
-"""Sends jobs to `vllm_runner.py` in vLLM's environment, and says what the oracle expects of them."""
+"""Sends jobs to `vllm_runner.py` in vLLM's environment, and says what the oracle expects."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _chains(
     output: Ids,
     chain: int,
 ) -> Expected:
-    """Row t of the taps belongs to token t; a start with k generated tokens known is row P + k - 2."""
+    """With k generated tokens known a chain starts at row P + k - 2 (row t has token t's taps)."""
     ids = torch.tensor(prompt + output + [0] * chain)
     known = len(prompt) + len(output)
     states = target.states(ids[: known - 1], taps)
@@ -130,6 +130,4 @@ def _chains(
     starts = torch.arange(len(prompt) - 1, known - 1)
     with torch.no_grad():
         found = simulate_chain(module, wide, ids, starts, chain)
-    return Expected(
-        found.ids.tolist(), found.margins.tolist(), [int(n) for n in found.num_matches]
-    )
+    return Expected(found.ids.tolist(), found.margins.tolist(), [int(n) for n in found.num_matches])

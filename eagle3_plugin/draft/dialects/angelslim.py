@@ -23,8 +23,11 @@ NORM_OUTPUT_IS_AMBIGUOUS = True
 
 def evidence(stored: Stored) -> list[str]:
     found = [f"config.json has {key}" for key in (OWN_IDS, "modal_type") if key in stored.config]
-    if found and architecture_of(stored.config) == "Eagle3LlamaForCausalLM":
-        found.append("architectures is Eagle3LlamaForCausalLM")
+    if architecture_of(stored.config) == "Eagle3LlamaForCausalLM":
+        if found:
+            found.append("architectures is Eagle3LlamaForCausalLM")
+        elif stored.stored_with_prefix("midlayer."):
+            found.append("architectures is Eagle3LlamaForCausalLM with tensors named midlayer.…")
     return found
 
 
@@ -32,6 +35,22 @@ def read_taps(ids: StoredIds, settle: Settle) -> Ids | Problem | None:
     return sglang.read_taps(ids, settle)
 
 
-def own_ids(stored: Stored) -> Ids | None:
-    """AngelSlim's own key, which holds output ids like SpecForge's nested list."""
-    return Fields(stored.config, stored.problems).ids(OWN_IDS)
+def nested_or_own_ids(nested: Ids | None, stored: Stored, top: Fields) -> Ids | None:
+    """AngelSlim's own key holds output ids, as the list in eagle_config does."""
+    own = top.ids(OWN_IDS)
+    if nested is not None and own is not None and nested != own:
+        stored.problem(
+            "taps-conflict",
+            f"eagle_config has tap ids {list(nested)}, {OWN_IDS} has {list(own)} (both output ids)",
+            "Give the boundaries that the draft was trained on with --taps.",
+        )
+    return nested or own
+
+
+def note_unknown_taps(stored: Stored) -> None:
+    stored.note(
+        "taps-angelslim",
+        "AngelSlim's config names no taps; read as the default. One version of its trainer took "
+        "the high tap one layer later (n - 2 instead of n - 3)",
+        "`eagle3 score --sweep-taps` tells which; settle it with --taps.",
+    )

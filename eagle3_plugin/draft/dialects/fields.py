@@ -11,7 +11,6 @@ from typing import Any
 
 from eagle3_plugin.errors import Problem
 
-
 MAX_COUNT = 2**31 - 1
 """Far above any size of a model; below it no arithmetic or allocation goes wrong."""
 

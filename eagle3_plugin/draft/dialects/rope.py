@@ -26,9 +26,11 @@ def read_rope(fields: Fields, notes: list[Problem]) -> Rope | None:
     """The rope of a config, or None after reporting problems on `fields`."""
     spelled = [fields.section("rope_scaling"), fields.section("rope_parameters")]
     spelled = [s for s in spelled if s.values]
-    theta = _agree(fields, "rope_theta", [fields.number("rope_theta")] + [
-        s.number("rope_theta") for s in spelled
-    ])
+    theta = _agree(
+        fields,
+        "rope_theta",
+        [fields.number("rope_theta")] + [s.number("rope_theta") for s in spelled],
+    )
     if theta is None:
         theta = TRAINER_DEFAULT_THETA
         notes.append(

@@ -12,13 +12,14 @@ from eagle3_plugin.draft.dialects.llama_config import draft_fields, layer_fields
 from eagle3_plugin.draft.dialects.names import midlayer_name
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.dialects.shape import Stored
-from eagle3_plugin.draft.dialects.taps import Ids, StoredIds, output_ids, read_ids
+from eagle3_plugin.draft.dialects.taps import Convention, Ids, StoredIds, output_ids, read_ids
 from eagle3_plugin.errors import Problem
 
 NAME = "sglang"
 TITLE = "SGLang, SpecForge, lmsys"
 ARCHITECTURES = ("LlamaForCausalLMEagle3", "Qwen3ForCausalLMEagle3")
 NORM_OUTPUT_IS_AMBIGUOUS = True
+IDS: Convention = "output"
 stored_name = midlayer_name
 
 

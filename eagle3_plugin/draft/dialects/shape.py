@@ -69,7 +69,9 @@ def read_shape(stored: Stored, layer: Fields, top: Fields) -> dict[str, Any]:
         "num_key_value_heads": layer.count("num_key_value_heads", _kv_heads(stored, head_dim)),
         "head_dim": head_dim,
         "vocab_size": vocab,
-        "draft_vocab_size": top.count("draft_vocab_size", stored.size("lm_head.weight", 0) or vocab),
+        "draft_vocab_size": top.count(
+            "draft_vocab_size", stored.size("lm_head.weight", 0) or vocab
+        ),
         "attention_bias": _attention_bias(stored, layer),
         "attention_output_bias": stored.has("self_attn.o_proj.bias"),
         "fc_bias": "fc.bias" in stored.shapes,

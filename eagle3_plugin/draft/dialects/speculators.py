@@ -21,6 +21,7 @@ TITLE = "speculators, RedHatAI"
 ARCHITECTURES = ("Eagle3Speculator", "Eagle3DraftModel")
 LAYER_SECTION = "transformer_layer_config"
 NORM_OUTPUT_IS_AMBIGUOUS = False
+IDS = vllm.IDS
 stored_name = layers_name
 read_taps = vllm.read_taps
 

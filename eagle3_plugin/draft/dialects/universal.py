@@ -16,6 +16,7 @@ from eagle3_plugin.errors import Problem
 NAME = "universal"
 TITLE = "both engines"
 NORM_OUTPUT_IS_AMBIGUOUS = False
+IDS = None
 stored_name = midlayer_name
 read_taps = sglang.read_taps
 

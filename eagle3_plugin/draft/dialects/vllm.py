@@ -8,13 +8,14 @@ from eagle3_plugin.draft.dialects.llama_config import draft_fields, layer_fields
 from eagle3_plugin.draft.dialects.names import layers_name
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.dialects.shape import Stored
-from eagle3_plugin.draft.dialects.taps import Ids, StoredIds, read_ids
+from eagle3_plugin.draft.dialects.taps import Convention, Ids, StoredIds, read_ids
 from eagle3_plugin.errors import Problem
 
 NAME = "vllm"
 TITLE = "vLLM"
 ARCHITECTURES = ("Eagle3LlamaForCausalLM", "Eagle3Qwen3ForCausalLM", "Eagle3Qwen3vlForCausalLM")
 NORM_OUTPUT_IS_AMBIGUOUS = False
+IDS: Convention = "boundary"
 stored_name = layers_name
 
 

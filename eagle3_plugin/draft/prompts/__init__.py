@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eagle3_plugin.errors import Eagle3Error, NotFoundError
 
@@ -22,6 +22,8 @@ BUNDLED = Path(__file__).with_name("default.jsonl")
 """A small set of our own writing: code, maths, chat, Chinese."""
 
 UNNAMED_SET = "unnamed"
+
+Kind = Literal["prompt", "messages", "prompt_token_ids"]
 
 _HINT = (
     'Each line is a JSON object with one of "prompt" (text), "messages" (a list of {"role", '
@@ -36,7 +38,7 @@ class Prompt:
     where: file:line, for messages about it.
     """
 
-    kind: str
+    kind: Kind
     value: str | tuple[Mapping[str, str], ...] | tuple[int, ...]
     set: str = UNNAMED_SET
     where: str = "prompt"
@@ -78,7 +80,7 @@ def _parse(line: str, where: str) -> Prompt:
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON ({error})") from error
     if not isinstance(entry, dict):
-        raise ValueError(f"a {type(entry).__name__}, expected an object")
+        raise ValueError(f"{_short(entry)}, expected an object")
     if re.search("[\ud800-\udfff]", json.dumps(entry, ensure_ascii=False)):
         raise ValueError("half of a surrogate pair, expected whole characters")
     unknown = sorted(set(entry) - set(_READERS) - {"set"})
@@ -123,7 +125,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-_READERS: Mapping[str, Callable[[Any], Any]] = {
+_READERS: Mapping[Kind, Callable[[Any], Any]] = {
     "prompt": _text,
     "messages": _messages,
     "prompt_token_ids": _token_ids,

@@ -109,6 +109,23 @@ def at(
     return {column: severity for column, severity in given if severity is not None}
 
 
+def both(text: str) -> dict[Engine, str]:
+    """What both stock engines do."""
+    return {"vllm": text, "sglang": text}
+
+
+def compared(
+    look: Callable[[Case, DraftConfig, StockReading], Iterable[Seen]],
+) -> Callable[[Case], Iterable[Seen]]:
+    """A rule's function that is only asked when the draft could be read."""
+
+    def checked(case: Case) -> Iterable[Seen]:
+        if case.config is not None and case.reading is not None:
+            yield from look(case, case.config, case.reading)
+
+    return checked
+
+
 def mend(case: Case) -> str:
     """The command that makes a folder which the stock engine reads rightly, or the way around."""
     config = case.config

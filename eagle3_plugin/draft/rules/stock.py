@@ -99,7 +99,10 @@ def read_as_vllm(raw: Mapping[str, Any]) -> StockReading:
     return StockReading(
         layers=layers,
         model_type=_model_type(layer),
-        taps={"V1": top_ids or nested_ids, "V2": top_ids or _ids(eagle.get("layer_ids"))},
+        taps={
+            "vLLM V1": top_ids or nested_ids,
+            "vLLM V2": top_ids or _ids(eagle.get("layer_ids")),
+        },
         num_taps=_vllm_num_taps({} if nested else raw, layers, top_ids, nested_ids),
         residual="normed" if residual else "raw",
         fc_input_norm=_fc_input_norm(eagle, raw, bool(raw.get("fc_norm"))),
@@ -127,14 +130,14 @@ def read_as_sglang(raw: Mapping[str, Any]) -> StockReading:
         layers="llama" if architecture_of(raw) == SGLANG_NAME else None,
         model_type=_model_type(raw),
         taps={"SGLang": tuple(i + 1 for i in ids) if ids else None},
-        num_taps=_count(raw.get("num_aux_hidden_states")) or len(ids or (1, 2, 3)),
+        num_taps=_count(raw.get("num_aux_hidden_states")) or (len(ids) if ids else 3),
         residual="raw",
         fc_input_norm=_fc_input_norm(eagle, raw, per_tap),
         feedback="postnorm" if raw.get("norm_output") else "prenorm",
         attention_bias=False,
         attention_output_bias=bool(raw.get("attention_bias")) or bias,
         fc_bias=bias,
-        draft_vocab_size=_count(raw.get("vocab_size")) if shared or tied and not given else given,
+        draft_vocab_size=_count(raw.get("vocab_size")) if shared else given,
         lm_head="embedding" if tied else "target" if shared else "own",
         sizes=_absent_sizes(raw, False),
         theta=_absent_theta(raw, None, False),
@@ -176,7 +179,7 @@ def _vllm_num_taps(
     stated = raw.get("num_aux_layers") if layers == "qwen3" else None
     stated = _count(stated) or _count(raw.get("num_aux_hidden_states"))
     ids = (top or nested) if layers == "qwen3" else nested
-    return stated or len(ids or (1, 2, 3))
+    return stated or (len(ids) if ids else 3)
 
 
 def _fc_input_norm(
@@ -190,7 +193,8 @@ def _fc_input_norm(
 def _absent_sizes(layer: Mapping[str, Any], nested: bool) -> dict[str, int | None]:
     """A speculators layer is not parsed by transformers, so nothing fills its gaps."""
     heads, hidden = _count(layer.get("num_attention_heads")), _count(layer.get("hidden_size"))
-    derived = {"num_key_value_heads": heads, "head_dim": hidden // heads if hidden and heads else None}
+    per_head = hidden // heads if hidden and heads else None
+    derived = {"num_key_value_heads": heads, "head_dim": per_head}
     defaults = {} if nested else _DEFAULT_SIZES.get(_model_type(layer), {})
     absent = [name for name in _SIZES if layer.get(name) is None]
     return {name: defaults.get(name, derived.get(name)) for name in absent}

@@ -81,7 +81,7 @@ class Eagle3Qwen3Draft(CanonicalDraft, Eagle3Qwen3ForCausalLM):
 
 
 def check_weights(config: DraftConfig, named: dict[str, torch.Tensor]) -> None:
-    """Raises DraftError with every tensor that is missing, extra, of another shape or not finite."""
+    """Raises DraftError with all tensors that are missing, extra, misfit or not finite."""
     problems = tensor_problems(config, {name: tuple(t.shape) for name, t in named.items()})
     for name, tensor in named.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.sum())):

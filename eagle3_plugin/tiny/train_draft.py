@@ -1,0 +1,126 @@
+"""Trains a draft by training-time test (EAGLE-3, arXiv 2503.01840, section 3.2).
+
+Step 0 reads the target's taps; each later step reads what the step before it fed back, as the
+draft does when it serves. Row t of step j stands for a chain that began at row t and has drafted
+j tokens, all of them right: it is given the embedding of token t + 1 + j, sits at position t + j,
+and predicts the target's distribution for token t + 2 + j.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from eagle3_plugin.draft.config import DraftConfig
+from eagle3_plugin.draft.reference import Cache, ReferenceDraft
+from eagle3_plugin.tiny.continuations import States
+from eagle3_plugin.tiny.optimizer import Optimizer, Schedule, SharedWeights
+from eagle3_plugin.tiny.parallel import NUM_WORKERS, Worker
+from eagle3_plugin.tiny.recipes import SEED, DraftRecipe
+from eagle3_plugin.tiny.target import Progress, cast
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """One worker's data: ids [B, T], the target's states, and its head's rows [draft_vocab, H]."""
+
+    ids: Tensor
+    states: States
+    head: Tensor
+
+    def pick(self, index: Tensor) -> Sequences:
+        states = States(self.states.taps[index], self.states.last[index])
+        return Sequences(self.ids[index], states, self.head)
+
+    def labels(self) -> Tensor:
+        """The target's distributions over the draft's vocabulary, [B, T, draft_vocab]."""
+        return (self.states.last @ self.head.T).float().softmax(dim=-1)
+
+
+def frequent_ids(ids: Tensor, vocab_size: int, count: int) -> Tensor:
+    """The `count` most frequent ids, ascending; of equally frequent ones the smaller id first."""
+    counts = torch.bincount(ids.flatten(), minlength=vocab_size)
+    return counts.argsort(descending=True, stable=True)[:count].sort().values
+
+
+def new_draft(config: DraftConfig, embedding: Tensor, vocab_map: Tensor | None) -> ReferenceDraft:
+    """An untrained draft whose embedding and lm_head begin as the target's `embedding`.
+
+    A narrower draft gets its principal components. What the layers add begins at zero.
+    """
+    torch.manual_seed(SEED + 2)
+    draft = ReferenceDraft(config, vocab_map)
+    for name, parameter in draft.named_parameters():
+        if name.endswith("bias") or name.endswith(("o_proj.weight", "down_proj.weight")):
+            nn.init.zeros_(parameter)
+        elif parameter.dim() == 2:
+            nn.init.normal_(parameter, std=0.02)
+    start = embedding.float()
+    if config.hidden_size != config.target_hidden_size:
+        start = start @ torch.linalg.svd(start, full_matrices=False).Vh[: config.hidden_size].T
+    with torch.no_grad():
+        draft.embed_tokens.weight.copy_(start)
+        draft.lm_head.weight.copy_(start if vocab_map is None else start[vocab_map])
+    draft.embed_tokens.weight.requires_grad_(config.embedding == "own")
+    draft.lm_head.weight.requires_grad_(config.lm_head == "own")
+    return draft
+
+
+def train_draft(
+    draft: ReferenceDraft,
+    weights: SharedWeights,
+    data: Sequences,
+    recipe: DraftRecipe,
+    worker: Worker,
+    progress: Progress,
+) -> None:
+    """Trains on this worker's sequences; the draft ends with the result, in the data's type."""
+    schedule = Schedule(recipe.steps, recipe.matrix_rate, recipe.other_rate)
+    optimizer = Optimizer(weights, worker, schedule, _is_vocabulary)
+    random = torch.Generator().manual_seed(SEED + 3 + worker.rank)
+    size = recipe.batch // NUM_WORKERS
+    order = _epochs(len(data.ids), recipe.steps * size, random).split(size)
+    cast(draft, data.head.dtype)
+    for step in range(recipe.steps):
+        unroll = recipe.early_unroll if step < recipe.num_early_steps else recipe.unroll
+        loss = partial(test_time_loss, draft, data.pick(order[step]), unroll, recipe.decay)
+        optimizer.update(draft, loss)
+        progress(step + 1)
+    weights.load_into(draft)
+
+
+def test_time_loss(draft: ReferenceDraft, data: Sequences, num_steps: int, decay: float) -> Tensor:
+    """The weighted mean over the steps of the cross entropy with the target's distributions."""
+    num_rows = data.ids.shape[1] - num_steps
+    embeds, labels = draft.embed_tokens(data.ids), data.labels()
+    hidden = draft.fuse(data.states.taps[:, :num_rows])
+    positions = torch.arange(num_rows)[None]
+    cache: Cache = []
+    total = torch.zeros(())
+    for step in range(num_steps):
+        rows = slice(1 + step, 1 + step + num_rows)
+        mask = step_mask(num_rows, step)
+        normed, hidden = draft(embeds[:, rows], hidden, positions + step, cache, mask)
+        log_probs = draft.logits(normed).float().log_softmax(dim=-1)
+        total = total - decay**step * (labels[:, rows] * log_probs).sum(dim=-1).mean()
+    return total / sum(decay**step for step in range(num_steps))
+
+
+def step_mask(num_rows: int, step: int) -> Tensor:
+    """[1, 1, T, (step + 1) * T]: the target's rows up to one's own, then one's own chain only."""
+    older = torch.ones(num_rows, num_rows, dtype=torch.bool).tril()
+    own = torch.eye(num_rows, dtype=torch.bool)
+    return torch.cat([older, *[own] * step], dim=1)[None, None]
+
+
+def _is_vocabulary(name: str) -> bool:
+    return name in ("embed_tokens.weight", "lm_head.weight")
+
+
+def _epochs(num_items: int, count: int, random: torch.Generator) -> Tensor:
+    """`count` indices that go through all items in a new order each time."""
+    rounds = -(-count // num_items)
+    return torch.cat([torch.randperm(num_items, generator=random) for _ in range(rounds)])[:count]

@@ -1,0 +1,366 @@
+"""One small draft for each rule of `eagle3 check`: what is changed, and which findings follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eagle3_plugin.draft.config import TargetConfig
+from eagle3_plugin.draft.dialects.settle import Settle
+
+from tests.drafts import edit_config
+from tests.stored import edit_tensors, load_tensors, save_tensors, set_offsets
+
+TAP_IDS = "eagle_aux_hidden_state_layer_ids"
+
+
+def target_config(**changes: Any) -> TargetConfig:
+    """A text target of 8 layers, for which `drafts.draft_config()` is a draft."""
+    values: dict[str, Any] = {
+        "architecture": "Qwen3ForCausalLM",
+        "model_type": "qwen3",
+        "hidden_size": 64,
+        "num_layers": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "vocab_size": 512,
+        "max_position_embeddings": 1024,
+        "rope": {"theta": 1000000.0},
+        "tie_word_embeddings": False,
+    }
+    return TargetConfig.model_validate(values | changes)
+
+
+@dataclass(frozen=True)
+class Trip:
+    """expected: rule -> severity in stock vLLM, in vLLM with the plugin, in stock SGLang.
+
+    draft: changes of DraftConfig; fields: of config.json as it is written; edit: of the folder;
+    target: of the target, None = no target is given.
+    """
+
+    name: str
+    expected: dict[str, str]
+    draft: dict[str, Any] = field(default_factory=dict)
+    dialect: str = "sglang"
+    fields: dict[str, Any] = field(default_factory=dict)
+    edit: Callable[[Path], None] | None = None
+    target: dict[str, Any] | None = field(default_factory=dict)
+    settle: Settle = Settle()
+    folder: str = "draft"
+    versions: tuple[str | None, str | None] = ("0.32.0", "0.5.23")
+
+
+def fields(**changes: Any) -> Callable[[Path], None]:
+    return lambda folder: edit_config(folder, **changes)
+
+
+def tensors(*, drop: tuple[str, ...] = (), **add: Any) -> Callable[[Path], None]:
+    return lambda folder: edit_tensors(folder, drop=drop, **add)
+
+
+def renamed(names: dict[str, str]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        save_tensors(folder, {names.get(n, n): t for n, t in load_tensors(folder).items()})
+
+    return edit
+
+
+def prefixed(folder: Path) -> None:
+    save_tensors(folder, {f"model.{name}": t for name, t in load_tensors(folder).items()})
+
+
+def not_a_number(folder: Path) -> None:
+    """One NaN of bfloat16 (0x7fc0) in a norm."""
+    table = load_tensors(folder)
+    dtype, shape, data = table["norm.weight"]
+    save_tensors(folder, table | {"norm.weight": (dtype, shape, data[:4] + b"\xc0\x7f" + data[6:])})
+
+
+def offsets(values: list[int]) -> Callable[[Path], None]:
+    return lambda folder: set_offsets(folder, values)
+
+
+def unmasked(values: list[int]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        set_offsets(folder, values)
+        edit_tensors(folder, drop=("t2d",))
+
+    return edit
+
+
+def then(*edits: Callable[[Path], None]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        for one in edits:
+            one(folder)
+
+    return edit
+
+
+def stale_sidecar(folder: Path) -> None:
+    (folder / "eagle3.json").write_text('{"schema": 1, "config_sha256": "0", "draft": {}}')
+
+
+def zero_mask(folder: Path) -> None:
+    edit_tensors(folder, t2d=("BOOL", (512,)))
+
+
+MROPE = {"rope": {"theta": 1e6, "mrope_section": (6, 5, 5), "mrope_interleaved": True}}
+IMAGES = MROPE | {"is_multimodal": True}
+SECTION = {"rope_type": "default", "mrope_section": [6, 5, 5]}
+FC = {"fc__weight": ("BF16", (64, 192))}
+ALL = "error error error"
+STOCK = "error info error"
+ROOT: dict[str, Any] = {"taps": (3, 4, 6)}
+
+SETTING_TRIPS = (
+    Trip("an unknown release", {"engine-version-unknown": "info info info"},
+         versions=(None, None)),
+    Trip("another release", {"engine-version": "warning warning warning"},
+         versions=("0.31.0", "0.5.24")),
+    Trip("a local build of the release", {}, versions=("0.32.0+cpu", "0.5.23.post1")),
+    Trip("no target", {"target-unknown": "info info info"}, target=None),
+    Trip("an answer that the files do not give",
+         {"answers-not-in-files": "- error -", "taps-misread": STOCK},
+         settle=Settle(taps=(2, 4, 6))),
+    Trip("an answer that the files give too", {}, settle=Settle(residual="raw")),
+    Trip("a draft called AngelSlim", {"taps-angelslim": "warning warning warning"},
+         folder="AngelSlim"),
+    Trip("AngelSlim's config", {"taps-angelslim": "warning warning warning"},
+         fields={"modal_type": "LLM"}),
+    Trip("norm_output false", {"norm-output-false": "info info info"},
+         fields={"norm_output": False}),
+    Trip("a stale eagle3.json", {"sidecar-stale": "warning error warning"}, edit=stale_sidecar),
+)  # fmt: skip
+
+PROBLEM_TRIPS = (
+    Trip("no fc", {"not-eagle3": ALL}, edit=tensors(drop=("fc.weight",))),
+    Trip("an unknown name",
+         {"dialect-unknown": ALL, "architecture": "error - error",
+          "plugin-not-ours": "- warning -"},
+         fields={"architectures": ["MyDraft"]}),
+    Trip("a field is absent", {"config-field-missing": ALL}, fields={"rms_norm_eps": None}),
+    Trip("a field of another type", {"config-field-type": ALL}, fields={"num_hidden_layers": "1"}),
+    Trip("heads that do not divide", {"config-inconsistent": ALL, "tensor-extra": "- - -"},
+         fields={"num_key_value_heads": 3}),
+    Trip("another activation", {"unsupported": ALL}, fields={"hidden_act": "gelu"}),
+    Trip("boundaries in eagle_config", {"taps-ambiguous": ALL},
+         fields={"eagle_config": {TAP_IDS: [2, 4, 5]}}),
+    Trip("output ids at the top level", {"taps-ambiguous": ALL}, dialect="vllm",
+         fields={TAP_IDS: [1, 3, 4]}),
+    Trip("two lists that disagree", {"taps-conflict": ALL}, dialect="universal", draft=ROOT,
+         fields={TAP_IDS: [2, 4, 6]}),
+    Trip("four taps and no list", {"taps-unknown": ALL},
+         fields={"num_aux_hidden_states": 4}, edit=tensors(fc__weight=("BF16", (64, 256)))),
+    Trip("a tap twice", {"taps-repeat": ALL}, fields={"eagle_config": {TAP_IDS: [2, 2, 5]}}),
+    Trip("speculators without norm_before_residual",
+         {"residual-ambiguous": ALL, "format-speculators": "- - error"},
+         dialect="speculators", fields={"norm_before_residual": None}),
+    Trip("SpecForge's norm_output", {"norm-output-ambiguous": ALL}, fields={"norm_output": True}),
+    Trip("a norm that is switched off", {"norm-conflict": ALL},
+         draft={"fc_input_norm": "joint"}, fields={"norm_before_fc": False}),
+    Trip("fewer layers than the config says", {"num-layers": ALL},
+         fields={"num_hidden_layers": 2}),
+    Trip("a missing norm", {"tensor-missing": ALL}, edit=tensors(drop=("norm.weight",))),
+    Trip("an unknown tensor", {"tensor-extra": ALL}, edit=tensors(extra=("BF16", (4,)))),
+    Trip("a norm of another width", {"tensor-shape": ALL},
+         edit=tensors(norm__weight=("BF16", (65,)))),
+    Trip("a norm under two names", {"tensor-twice": ALL, "tensor-prefix": "error error -"},
+         edit=tensors(model__norm__weight=("BF16", (64,)))),
+    Trip("8-bit weights", {"tensor-dtype": ALL},
+         edit=tensors(midlayer__mlp__up_proj__weight=("I8", (96, 64)))),
+    Trip("an fc of no tap's width", {"fc-width": ALL, "tensor-shape": ALL},
+         edit=tensors(fc__weight=("BF16", (64, 193)))),
+    Trip("no lm_head", {"lm-head-missing": ALL, "tensor-missing": ALL},
+         edit=tensors(drop=("lm_head.weight",))),
+    Trip("a narrow draft without an embedding", {"embedding-missing": ALL},
+         draft={"hidden_size": 32, "embedding": "own"},
+         edit=tensors(drop=("embed_tokens.weight",))),
+    Trip("a reduced head without d2t", {"d2t-missing": ALL}, edit=tensors(drop=("d2t", "t2d"))),
+    Trip("a short d2t", {"d2t-length": ALL}, edit=offsets([0] * 127)),
+    Trip("d2t leads out", {"d2t-range": ALL}, edit=offsets([0] * 127 + [400])),
+    Trip("absolute ids in d2t", {"d2t-absolute": ALL}, edit=unmasked(list(range(200, 328)))),
+    Trip("an id twice in d2t", {"d2t-duplicates": ALL}, edit=offsets([1, 0] + [0] * 126)),
+    Trip("d2t in floating point", {"d2t-dtype": "warning error error"},
+         edit=tensors(d2t=("F32", (128,)))),
+    Trip("two thetas", {"rope-conflict": ALL},
+         fields={"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}}),
+    Trip("an unknown rope", {"rope-type": ALL}, fields={"rope_scaling": {"rope_type": "longrope"}}),
+    Trip("a factor that means nothing", {"rope-parameter": ALL},
+         fields={"rope_scaling": {"rope_type": "default", "factor": 4.0}}),
+    Trip("yarn without a factor", {"rope": ALL}, fields={"rope_scaling": {"rope_type": "yarn"}}),
+    Trip("a section of another head_dim", {"mrope-section": ALL},
+         fields={"rope_scaling": {**SECTION, "mrope_section": [6, 5, 4], "mrope_interleaved": True}},
+         target=MROPE),
+    Trip("another target's width", {"target-hidden-size": ALL}, target={"hidden_size": 63}),
+    Trip("another target's vocabulary", {"target-vocabulary": ALL}, target={"vocab_size": 513}),
+    Trip("a shallow target", {"taps-range": ALL}, dialect="universal", draft={"taps": (2, 4, 9)}),
+)  # fmt: skip
+
+WEIGHT_TRIPS = (
+    Trip("a NaN", {"tensor-not-finite": ALL}, edit=not_a_number),
+    Trip("a prefix", {"tensor-prefix": STOCK}, edit=prefixed),
+    Trip("a prefix everywhere but on the head", {"tensor-prefix": "error info -"},
+         edit=then(prefixed, renamed({"model.lm_head.weight": "lm_head.weight"}))),
+    Trip("old names of the norms", {"tensor-aux-norm-names": "error info -"},
+         draft={"fc_input_norm": "per_tap"},
+         edit=renamed({"fc_norm.0.weight": "aux_norm_low.weight",
+                       "fc_norm.1.weight": "aux_norm_mid.weight",
+                       "fc_norm.2.weight": "aux_norm_high.weight"})),
+    Trip("the verifier's norm", {"tensor-dead": "error info -"},
+         edit=tensors(verifier_norm__weight=("BF16", (64,)))),
+    Trip("an empty t2d", {"t2d-disagrees": "warning warning warning"}, edit=zero_mask),
+    Trip("a norm in F32", {"tensor-dtype-mixed": "info info info"},
+         edit=tensors(norm__weight=("F32", (64,)))),
+    Trip("weights in F32", {"tensor-dtype-wide": "info info info"}, draft={"dtype": "F32"}),
+    Trip("a tensor above one MiB", {"weights-not-read": "info info info"},
+         draft={"draft_vocab_size": 16384, "vocab_size": 16385}, target={"vocab_size": 16385}),
+)  # fmt: skip
+
+FORM_TRIPS = (
+    Trip("vLLM's name for a draft", {"architecture": "- - error"}, dialect="vllm"),
+    Trip("a Qwen3 name", {"architecture": STOCK}, fields={"architectures": ["Qwen3ForCausalLMEagle3"]}),
+    Trip("a name of a VL draft", {"architecture": "- - error"}, dialect="vllm",
+         fields={"architectures": ["Eagle3Qwen3vlForCausalLM"]}),
+    Trip("SafeAILab's name", {"architecture-plain": "info info error"},
+         fields={"architectures": ["LlamaForCausalLM"]}),
+    Trip("a speculators folder", {"format-speculators": "- - error"}, dialect="speculators"),
+    Trip("speculators without speculators_config", {"format-speculators": STOCK},
+         dialect="speculators", fields={"speculators_config": None}),
+    Trip("no model_type", {"model-type-absent": STOCK}, fields={"model_type": None}),
+    Trip("no intermediate_size", {"size-absent": STOCK}, fields={"intermediate_size": None}),
+    Trip("a head_dim that follows from the width", {}, fields={"head_dim": None}),
+    Trip("a head_dim that does not", {"size-absent": STOCK},
+         draft={"head_dim": 64}, fields={"head_dim": None}, target={"head_dim": 64}),
+    Trip("no target_hidden_size",
+         {"target-hidden-size-absent": STOCK, "narrow-draft": "warning warning -"},
+         draft={"hidden_size": 32, "embedding": "own"}, fields={"target_hidden_size": None}),
+    Trip("no draft_vocab_size", {"draft-vocab-size-absent": STOCK},
+         fields={"draft_vocab_size": None}),
+    Trip("tied, with a head", {"tie-flag": "info info error"},
+         fields={"tie_word_embeddings": True}),
+    Trip("the target's head under a number", {"lm-head-source": "- - error"},
+         draft={"draft_vocab_size": 512, "lm_head": "target", "has_vocab_map": False},
+         fields={"draft_vocab_size": 512}),
+    Trip("the target's head under null", {},
+         draft={"draft_vocab_size": 512, "lm_head": "target", "has_vocab_map": False}),
+    Trip("a full vocabulary in another order", {"d2t-full-vocabulary": "error info -"},
+         draft={"draft_vocab_size": 512}),
+    Trip("a full vocabulary without d2t", {},
+         draft={"draft_vocab_size": 512, "has_vocab_map": False}),
+    Trip("an own embedding", {"own-embedding": "- - warning"}, draft={"embedding": "own"}),
+)  # fmt: skip
+
+MISREAD_TRIPS = (
+    Trip("output ids in eagle_config", {"taps-misread": "error info -"}, draft=ROOT),
+    Trip("boundaries at the top level", {"taps-misread": "- - error"}, draft=ROOT,
+         fields={"eagle_config": None, TAP_IDS: [3, 4, 6]}),
+    Trip("the default taps at the top level", {}, fields={TAP_IDS: [2, 4, 5]}),
+    Trip("AngelSlim's own key", {"taps-misread": STOCK}, draft=ROOT,
+         fields={"eagle_config": None, "aux_hidden_states_layer_ids": [2, 3, 5]}),
+    Trip("both lists", {}, dialect="universal", draft=ROOT),
+    Trip("taps in another order", {"taps-unsorted": STOCK}, dialect="universal",
+         draft={"taps": (6, 2, 4)}),
+    Trip("four taps, counted", {}, dialect="universal",
+         draft={"taps": (1, 3, 5, 7), "num_taps": 4}),
+    Trip("four taps, not counted", {"taps-count": "error info -", "architecture": "- - error"},
+         dialect="vllm", draft={"taps": (1, 3, 5, 7), "num_taps": 4},
+         fields={"num_aux_hidden_states": None}),
+    Trip("a tap after the last layer", {"tap-after-last-layer": "- - error"},
+         dialect="universal", draft={"taps": (2, 4, 8)}),
+    Trip("one tap as wide as the draft", {"fc-skipped": "- - error"}, dialect="universal",
+         draft={"taps": (4,), "num_taps": 1}),
+    Trip("a normed residual", {"residual-misread": "- - error"}, draft={"residual": "normed"}),
+    Trip("a normed residual in eagle_config", {"residual-misread": STOCK},
+         draft={"residual": "normed"},
+         fields={"norm_before_residual": None, "eagle_config": {"norm_before_residual": True}}),
+    Trip("a raw residual that speculators leaves out, settled",
+         {"residual-misread": "error info -", "answers-not-in-files": "- error -",
+          "format-speculators": "- - error"},
+         dialect="speculators", fields={"norm_before_residual": None},
+         settle=Settle(residual="raw")),
+    Trip("an fc norm without its flag", {"fc-norm-misread": STOCK},
+         draft={"fc_input_norm": "joint"}, fields={"norm_before_fc": None}),
+    Trip("norms under an old flag", {"fc-norm-misread": "error info -"},
+         draft={"fc_input_norm": "per_tap"}, fields={"fc_norm": None, "use_aux_norm": True}),
+    Trip("norms under their flag", {}, draft={"fc_input_norm": "per_tap"}),
+    Trip("norm_output that means nothing, settled",
+         {"norm-output-misread": STOCK, "answers-not-in-files": "- error -"},
+         fields={"norm_output": True}, settle=Settle(feedback="prenorm")),
+    Trip("norm_output with a meaning, settled", {"answers-not-in-files": "- error -"},
+         fields={"norm_output": True}, settle=Settle(feedback="postnorm")),
+    Trip("q and k norms", {"qk-norm": "- - error", "architecture": "- - error"},
+         dialect="vllm", draft={"decoder": "qwen3"}),
+    Trip("q and k norms under a Llama name", {"qk-norm": STOCK}, draft={"decoder": "qwen3"},
+         fields={"architectures": ["LlamaForCausalLMEagle3"]}),
+    Trip("q and k norms that only the name says", {"qk-norm": "error info -",
+         "architecture": "- - error"}, dialect="vllm",
+         fields={"architectures": ["Eagle3Qwen3ForCausalLM"]}),
+    Trip("attention biases", {"attention-bias": "- - error", "output-bias": STOCK},
+         draft={"attention_bias": True}),
+    Trip("attention biases whose flag is off", {"attention-bias": STOCK},
+         draft={"attention_bias": True}, fields={"attention_bias": False}),
+    Trip("all attention biases", {"attention-bias": "- - error"},
+         draft={"attention_bias": True, "attention_output_bias": True}),
+    Trip("an output bias alone", {"output-bias": STOCK}, draft={"attention_output_bias": True}),
+    Trip("a bias of fc", {"fc-bias": STOCK}, draft={"fc_bias": True}),
+    Trip("two layers", {"several-layers": "- - error"}, draft={"num_layers": 2}),
+    Trip("no theta", {"rope-theta-absent": "warning warning warning"}, fields={"rope_theta": None},
+         target={"rope": {"theta": 10000.0}}),
+    Trip("no theta in a qwen3_vl_text", {"rope-theta-misread": STOCK},
+         fields={"rope_theta": None, "model_type": "qwen3_vl_text"},
+         target={"rope": {"theta": 10000.0}}),
+    Trip("no theta in a speculators qwen3",
+         {"rope-theta-misread": "error info -", "qk-norm": "- - error",
+          "format-speculators": "- - error"},
+         dialect="speculators", draft={"decoder": "qwen3", "rope": {"theta": 10000.0}},
+         edit=lambda folder: _without_nested_theta(folder), target={"rope": {"theta": 10000.0}}),
+)  # fmt: skip
+
+PAIR_TRIPS = (
+    Trip("a longer target", {"max-positions": "info info error"},
+         target={"max_position_embeddings": 2048}),
+    Trip("a target with another theta", {"rope-unlike-target": "warning warning warning"},
+         target={"rope": {"theta": 5000000.0}}),
+    Trip("a target with M-RoPE", {"mrope-unlike-target": "warning warning warning"},
+         target=MROPE),
+    Trip("M-RoPE that does not say whether it is interleaved",
+         {"mrope-interleaved-absent": "warning warning warning"},
+         fields={"rope_scaling": SECTION}, target=MROPE),
+    Trip("keys of another size", {"kv-page-size": "warning warning -"}, target={"head_dim": 40}),
+    Trip("keys of half the size", {}, target={"head_dim": 64}),
+    Trip("a narrow draft", {"narrow-draft": "warning warning -"},
+         draft={"hidden_size": 32, "embedding": "own"}),
+    Trip("a quantised target", {"target-quantized": "info info warning"},
+         target={"quantization": "awq"}),
+    Trip("a target with its own rule for ids",
+         {"tap-id-rule": "- - warning"}, dialect="universal", draft=ROOT,
+         target={"model_type": "gpt_oss"}),
+    Trip("a target that takes images",
+         {"image-embedding": "warning warning warning", "image-positions": "warning warning -"},
+         draft=MROPE, target=IMAGES),
+    Trip("a tap where visual features are added",
+         {"image-embedding": "warning warning warning", "image-positions": "warning warning -",
+          "deepstack-tap": "warning warning warning"},
+         draft=MROPE, target=IMAGES | {"deepstack_layers": (0, 1, 2)}),
+    Trip("taps above the visual features",
+         {"image-embedding": "warning warning warning", "image-positions": "warning warning -"},
+         dialect="universal", draft=MROPE | {"taps": (4, 5, 6)},
+         target=IMAGES | {"deepstack_layers": (0, 1, 2)}),
+)  # fmt: skip
+
+TRIPS = (
+    *SETTING_TRIPS, *PROBLEM_TRIPS, *WEIGHT_TRIPS, *FORM_TRIPS, *MISREAD_TRIPS, *PAIR_TRIPS
+)  # fmt: skip
+
+
+def _without_nested_theta(folder: Path) -> None:
+    import json
+
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["transformer_layer_config"]["rope_theta"]
+    path.write_text(json.dumps(config))
