@@ -183,7 +183,8 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Measure acceptance without an engine: greedy tokens per verify for every chain length."""
-    from eagle3_plugin.draft.scoring import ScoreRequest, SweepResult, run_score, save_score
+    from eagle3_plugin.draft.scoring import ScoreRequest, run_score, save_score
+    from eagle3_plugin.draft.sweep import SweepResult
     from eagle3_plugin.show import show_score, show_sweep
 
     if save and sweep_taps:
@@ -229,7 +230,7 @@ def bench(
     temperature: Annotated[float, typer.Option("--temperature", min=0)] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure acceptance and speed of a running server, and compare its output with a baseline's."""
+    """Measure acceptance and speed of a running server; compare its output with a baseline's."""
     from eagle3_plugin.serving.bench import bench as run_bench
     from eagle3_plugin.show import show_bench
 

@@ -132,8 +132,8 @@ class _Steps:
         from eagle3_plugin.draft.checkpoint import Checkpoint
         from eagle3_plugin.draft.prompts import Prompt
         from eagle3_plugin.draft.read import read_draft
+        from eagle3_plugin.draft.reference import read_weights
         from eagle3_plugin.draft.score import score
-        from eagle3_plugin.draft.weights import torch_weights
         from eagle3_plugin.hub import resolve
 
         self._say("3. score it without an engine")
@@ -141,7 +141,7 @@ class _Steps:
         with console.progress_bar("score", hidden=self.quiet) as update:
             result = score(
                 source.config,
-                torch_weights(source),
+                read_weights(source),
                 source.vocab_map,
                 target,
                 [Prompt("prompt_token_ids", tuple(p)) for p in prompts],
@@ -161,9 +161,8 @@ class _Steps:
                 "the plugin is not in place in vLLM's environment",
                 hint=f"eagle3 plugins vllm --python {self.python}",
             )
-        self._say(
-            f"4. serve it with vLLM {report['engine_version']} (plugin proved in place), with and without"
-        )
+        version = report["engine_version"]
+        self._say(f"4. serve it with vLLM {version} (plugin proved in place), with and without")
 
     def _serve(self, target: Path, draft: Path, prompts: list[list[int]]) -> BenchResult:
         from eagle3_plugin.serving.bench import bench

@@ -11,7 +11,7 @@ from eagle3_plugin.draft.tensors import num_parameters
 
 
 def inspection(draft: Draft, target: TargetConfig | None = None) -> dict[str, Any]:
-    """The public JSON form (schema 1). With a target the taps are numbers, and the fit is judged."""
+    """The public JSON form (schema 1). With a target, taps are numbers and the fit is judged."""
     stored = draft.checkpoint.tensors
     sizes = draft.checkpoint.source.sizes()
     files = sorted({info.file for info in stored.values()})

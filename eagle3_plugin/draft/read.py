@@ -234,14 +234,6 @@ def _read_dialect(module: ModuleType, stored: Stored, settle: Settle) -> DraftCo
     taps = read_taps(module, stored, top, settle)
     num_ids = len(taps) if taps else top.optional_count("num_aux_hidden_states")
     values |= read_widths(stored, top, values["hidden_size"], num_ids)
-    if taps is None and values["num_taps"] != 3:
-        stored.problem(
-            "taps-unknown",
-            f"fc takes {values['num_taps']} taps of {values['target_hidden_size']} values, but no "
-            "list says which; the default has three",
-            "Give the boundaries that the draft was trained on with --taps; if the target has "
-            "another hidden size, config.json lacks target_hidden_size.",
-        )
     values |= {
         "taps": taps or "default",
         "residual": read_residual(module, stored, top, settle),
@@ -249,7 +241,22 @@ def _read_dialect(module: ModuleType, stored: Stored, settle: Settle) -> DraftCo
         "feedback": read_feedback(module, stored, top, settle),
         "rope": read_rope(layer, stored.notes),
     }
+    if taps is None and values["num_taps"] != 3:
+        _report_unknown_taps(values, stored)
+        return None
     return _build(values, stored)
+
+
+def _report_unknown_taps(values: Mapping[str, Any], stored: Stored) -> None:
+    if any(problem.id == "fc-width" for problem in stored.problems):
+        return
+    stored.problem(
+        "taps-unknown",
+        f"fc takes {values['num_taps']} taps of {values['target_hidden_size']} values, but no list "
+        "says which; the default has three",
+        "Give the boundaries that the draft was trained on with --taps; if the target has another "
+        "hidden size, config.json lacks target_hidden_size.",
+    )
 
 
 def _build(values: Mapping[str, Any], stored: Stored) -> DraftConfig | None:

@@ -17,9 +17,9 @@ from eagle3_plugin.errors import MissingExtraError, UsageError
 from eagle3_plugin.hub import Source, resolve
 
 try:
+    from eagle3_plugin.draft.reference import read_weights
     from eagle3_plugin.draft.score import Dtype, score
     from eagle3_plugin.draft.sweep import SweepResult, sweep_taps
-    from eagle3_plugin.draft.weights import torch_weights
 except ModuleNotFoundError as missing:
     raise MissingExtraError(
         f"scoring needs {missing.name}, which is not installed",
@@ -51,7 +51,7 @@ def run_score(
     run = sweep_taps if request.sweep else score
     return run(
         draft.config,
-        torch_weights(draft),
+        read_weights(draft),
         draft.vocab_map,
         _fetched(resolve(request.target)),
         read_prompts(request.prompts or BUNDLED),
@@ -86,4 +86,5 @@ _TARGET_FILES = (".json", ".safetensors", ".txt", ".model", ".jinja")
 
 def _fetched(target: Source) -> Path:
     """The folder with the target's config, tokenizer and weights, downloaded if need be."""
-    return [target.path(f) for f in target.sizes() if f.endswith(_TARGET_FILES)][0].parent
+    files = [target.path(f) for f in target.sizes() if f.endswith(_TARGET_FILES)]
+    return files[0].parent

@@ -25,7 +25,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "two_layers": {"num_layers": 2},
     "four_taps": {"taps": (1, 3, 5, 7), "num_taps": 4},
     "late_taps": {"taps": (1, 4, 7)},
-    "head_dim": {"head_dim": 48},
+    "head_dim": {"head_dim": 64},
     "narrow": {"hidden_size": 96, "intermediate_size": 288, "embedding": "own"},
     "full_vocab": _FULL,
     "shared_head": {**_FULL, "lm_head": "target"},

@@ -9,7 +9,6 @@ from typing import Any
 
 from eagle3_plugin.draft.config import TargetConfig
 from eagle3_plugin.draft.dialects.settle import Settle
-
 from tests.drafts import edit_config
 from tests.stored import edit_tensors, load_tensors, save_tensors, set_offsets
 
@@ -139,17 +138,18 @@ SETTING_TRIPS = (
 PROBLEM_TRIPS = (
     Trip("no fc", {"not-eagle3": ALL}, edit=tensors(drop=("fc.weight",))),
     Trip("an unknown name",
-         {"dialect-unknown": ALL, "architecture": "error - error",
+         {"dialect-unknown": ALL, "architecture": ALL,
           "plugin-not-ours": "- warning -"},
          fields={"architectures": ["MyDraft"]}),
     Trip("a field is absent", {"config-field-missing": ALL}, fields={"rms_norm_eps": None}),
     Trip("a field of another type", {"config-field-type": ALL}, fields={"num_hidden_layers": "1"}),
-    Trip("heads that do not divide", {"config-inconsistent": ALL, "tensor-extra": "- - -"},
+    Trip("heads that do not divide", {"config-inconsistent": ALL},
          fields={"num_key_value_heads": 3}),
     Trip("another activation", {"unsupported": ALL}, fields={"hidden_act": "gelu"}),
     Trip("boundaries in eagle_config", {"taps-ambiguous": ALL},
          fields={"eagle_config": {TAP_IDS: [2, 4, 5]}}),
-    Trip("output ids at the top level", {"taps-ambiguous": ALL}, dialect="vllm",
+    Trip("output ids at the top level",
+         {"taps-ambiguous": ALL, "architecture": "- - error"}, dialect="vllm",
          fields={TAP_IDS: [1, 3, 4]}),
     Trip("two lists that disagree", {"taps-conflict": ALL}, dialect="universal", draft=ROOT,
          fields={TAP_IDS: [2, 4, 6]}),
@@ -168,7 +168,7 @@ PROBLEM_TRIPS = (
     Trip("an unknown tensor", {"tensor-extra": ALL}, edit=tensors(extra=("BF16", (4,)))),
     Trip("a norm of another width", {"tensor-shape": ALL},
          edit=tensors(norm__weight=("BF16", (65,)))),
-    Trip("a norm under two names", {"tensor-twice": ALL, "tensor-prefix": "error error -"},
+    Trip("a norm under two names", {"tensor-twice": ALL, "tensor-prefix": "error info -"},
          edit=tensors(model__norm__weight=("BF16", (64,)))),
     Trip("8-bit weights", {"tensor-dtype": ALL},
          edit=tensors(midlayer__mlp__up_proj__weight=("I8", (96, 64)))),
@@ -232,12 +232,13 @@ FORM_TRIPS = (
          dialect="speculators", fields={"speculators_config": None}),
     Trip("no model_type", {"model-type-absent": STOCK}, fields={"model_type": None}),
     Trip("no intermediate_size", {"size-absent": STOCK}, fields={"intermediate_size": None}),
+    Trip("no num_hidden_layers", {"size-absent": STOCK}, fields={"num_hidden_layers": None}),
     Trip("a head_dim that follows from the width", {}, fields={"head_dim": None}),
     Trip("a head_dim that does not", {"size-absent": STOCK},
          draft={"head_dim": 64}, fields={"head_dim": None}, target={"head_dim": 64}),
     Trip("no target_hidden_size",
          {"target-hidden-size-absent": STOCK, "narrow-draft": "warning warning -"},
-         draft={"hidden_size": 32, "embedding": "own"}, fields={"target_hidden_size": None}),
+         draft={"hidden_size": 40, "embedding": "own"}, fields={"target_hidden_size": None}),
     Trip("no draft_vocab_size", {"draft-vocab-size-absent": STOCK},
          fields={"draft_vocab_size": None}),
     Trip("tied, with a head", {"tie-flag": "info info error"},

@@ -14,11 +14,10 @@ from eagle3_plugin.draft.chain import draft_chain, simulate_chain
 from eagle3_plugin.draft.checkpoint import Checkpoint
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.read import read_draft
-from eagle3_plugin.draft.reference import ReferenceDraft
+from eagle3_plugin.draft.reference import ReferenceDraft, read_weights
 from eagle3_plugin.draft.score import draft_for
 from eagle3_plugin.draft.target_config import read_target
 from eagle3_plugin.draft.target_model import TargetModel
-from eagle3_plugin.draft.weights import torch_weights
 from eagle3_plugin.hub import resolve
 
 RUNNER = Path(__file__).with_name("vllm_runner.py")
@@ -110,7 +109,7 @@ def _load(job: Job, settle: Settle | None) -> tuple[TargetModel, ReferenceDraft,
         settle or Settle(target_num_layers=config.num_layers),
     )
     target = TargetModel.load(job.target, dtype=torch.float32, device="cpu")
-    module = draft_for(target, draft.config, torch_weights(draft), draft.vocab_map)
+    module = draft_for(target, draft.config, read_weights(draft), draft.vocab_map)
     return target, module, draft.config.taps_for(config.num_layers)
 
 

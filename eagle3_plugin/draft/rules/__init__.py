@@ -1,13 +1,13 @@
 """Every known silent failure as a rule: data plus one small function each.
 
-    rule      what a rule is and what it is shown
-    stock     what the stock engines take from a config
-    problems  what keeps a draft from being read
-    weights   values, names and types of tensors
-    form      names, absent sizes, where head and embedding come from
-    misread   what a stock engine reads otherwise than trained
-    pair      the draft together with its target
-    setting   the engine's release, the plugin, the answers given
+rule      what a rule is and what it is shown
+stock     what the stock engines take from a config
+problems  what keeps a draft from being read
+weights   values, names and types of tensors
+form      names, absent sizes, where head and embedding come from
+misread   what a stock engine reads otherwise than trained
+pair      the draft together with its target
+setting   the engine's release, the plugin, the answers given
 """
 
 from __future__ import annotations

@@ -57,9 +57,10 @@ def _model_type(case: Case, config: DraftConfig, reading: StockReading) -> Itera
 
 def _sizes(case: Case, config: DraftConfig, reading: StockReading) -> Iterable[Seen]:
     for name, value in reading.sizes.items():
-        if value != getattr(config, name):
+        trained = getattr(config, "num_layers" if name == "num_hidden_layers" else name)
+        if value != trained:
             taken = "has no default" if value is None else f"is {value} by default"
-            yield Seen(f"{name} is absent, and {taken}", f"{name}: {getattr(config, name)}")
+            yield Seen(f"{name} is absent, and {taken}", f"{name}: {trained}")
 
 
 def _target_width(case: Case, config: DraftConfig, reading: StockReading) -> Iterable[Seen]:

@@ -165,7 +165,8 @@ MISREAD: tuple[Rule, ...] = (
         remedy=mend),
     Rule("several-layers", "more than one layer", at(sglang="error"), compared(_num_layers),
         {"sglang": "norms the input of later layers with a hidden_norm that no draft has, and "
-         "ignores input_layernorm"}, f"{_SGLANG}, LlamaDecoderLayer.forward", remedy=mend),
+         "ignores input_layernorm"}, f"{_SGLANG}, LlamaDecoderLayer.forward", remedy=mend,
+        muted_by=frozenset({"num-layers"})),
     Rule("rope-theta-misread", "rope_theta is absent, and the engine's default is another",
         at("error", "info", "error"), compared(_theta_misread),
         both("takes its own default, in silence"),

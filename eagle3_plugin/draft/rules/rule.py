@@ -128,6 +128,8 @@ def compared(
 
 def mend(case: Case) -> str:
     """The command that makes a folder which the stock engine reads rightly, or the way around."""
+    if case.found.problems:
+        return "First mend what keeps the draft from being read."
     config = case.config
     if config is not None and case.target is not None:
         config = config.resolved(case.target.num_layers)

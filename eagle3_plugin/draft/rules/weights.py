@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from eagle3_plugin.draft.checkpoint import Checkpoint, TensorInfo
 from eagle3_plugin.draft.rules.problems import REFUSES
 from eagle3_plugin.draft.rules.rule import Case, Rule, Seen, at, both, mend
-from eagle3_plugin.draft.tensors import DEAD_TENSORS
+from eagle3_plugin.draft.tensors import DEAD_TENSORS, VOCAB_MAP, VOCAB_MASK
 
 WHOLE_BYTES = 1 << 20
 """Tensors up to this size are read whole."""
@@ -56,7 +56,7 @@ def _not_finite(data: bytes, dtype: str) -> NDArray[np.bool_]:
 
 def _floating(case: Case) -> list[TensorInfo]:
     tensors = case.found.checkpoint.tensors
-    used = [tensors[stored] for stored in case.found.names.values()]
+    used = [tensors[stored] for name, stored in case.found.names.items() if name != VOCAB_MAP]
     return [t for t in used if t.nbytes and (t.dtype in _EXPONENTS or t.dtype in _FLOATS)]
 
 
@@ -100,7 +100,7 @@ def _aux_norm_names(case: Case) -> Iterable[Seen]:
 
 def _dead_tensors(case: Case) -> Iterable[Seen]:
     stored = case.found.checkpoint.tensors
-    names = [n for n in DEAD_TENSORS if n != "t2d" and (n in stored or f"model.{n}" in stored)]
+    names = [n for n in DEAD_TENSORS if n != VOCAB_MASK and (n in stored or f"model.{n}" in stored)]
     if names:
         yield Seen(f"the file keeps {', '.join(names)}, which no draft computes with", "not there")
 
