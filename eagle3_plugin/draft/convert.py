@@ -91,14 +91,18 @@ def config_for(config: DraftConfig, dialect: str, *, where: str = "draft") -> Js
     module = WRITABLE[dialect]
     losses: list[Problem] = module.losses(config)
     if losses:
-        remedy = (
-            "Serve the draft as it is with the plugin installed (no conversion needed), or write "
-            f"another dialect: {', '.join(d for d in WRITABLE if not WRITABLE[d].losses(config))}"
-        ).rstrip(": ")
-        problems = [Problem(p.id, p.message, remedy) for p in losses]
+        problems = [Problem(p.id, p.message, _remedy(config)) for p in losses]
         raise CannotExpressError(problems, where=f"{where} cannot be written as {dialect}")
     written: Json = module.write_config(config)
     return written
+
+
+def _remedy(config: DraftConfig) -> str:
+    serve = "Serve the draft as it is with our plugin in the engine (no conversion needed)"
+    able = sorted(name for name, module in WRITABLE.items() if not module.losses(config))
+    if able:
+        return f"{serve}, or write it as {' or '.join(able)}."
+    return f"{serve}: no dialect's stock engine reads it rightly."
 
 
 def out_tensors(draft: Draft, config: DraftConfig, dialect: str) -> list[OutTensor]:

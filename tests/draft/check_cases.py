@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eagle3_plugin.draft.check import Report, check
+from eagle3_plugin.draft.checkpoint import Checkpoint
 from eagle3_plugin.draft.config import TargetConfig
-from eagle3_plugin.draft.dialects.settle import Settle
-from tests.drafts import edit_config
+from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED, Settlefrom eagle3_plugin.hub import resolve
+
+from tests.drafts import draft_config, edit_config, write_random
 from tests.stored import edit_tensors, load_tensors, save_tensors, set_offsets
 
 TAP_IDS = "eagle_aux_hidden_state_layer_ids"
@@ -48,9 +52,34 @@ class Trip:
     fields: dict[str, Any] = field(default_factory=dict)
     edit: Callable[[Path], None] | None = None
     target: dict[str, Any] | None = field(default_factory=dict)
-    settle: Settle = Settle()
+    settle: Settle = NOTHING_SETTLED
     folder: str = "draft"
     versions: tuple[str | None, str | None] = ("0.32.0", "0.5.23")
+
+
+def opened(folder: Path) -> Checkpoint:
+    return Checkpoint.open(resolve(str(folder)))
+
+
+def written(trip: Trip, folder: Path) -> Path:
+    path = folder / trip.folder
+    if not path.exists():
+        write_random(path, draft_config(**trip.draft), trip.dialect, config_changes=trip.fields)
+        if trip.edit is not None:
+            trip.edit(path)
+    return path
+
+
+def run(trip: Trip, path: Path, column: str, settle: Settle | None = None) -> Report:
+    """The report on a folder in one engine, with a case's target, answers and releases."""
+    return check(
+        opened(path),
+        None if trip.target is None else target_config(**trip.target),
+        "sglang" if column == "sglang" else "vllm",
+        plugin=column == "vllm+plugin",
+        settle=trip.settle if settle is None else settle,
+        engine_version=trip.versions[column == "sglang"],
+    )
 
 
 def fields(**changes: Any) -> Callable[[Path], None]:
@@ -107,10 +136,16 @@ def zero_mask(folder: Path) -> None:
     edit_tensors(folder, t2d=("BOOL", (512,)))
 
 
+def nested_theta_removed(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["transformer_layer_config"]["rope_theta"]
+    path.write_text(json.dumps(config))
+
+
 MROPE = {"rope": {"theta": 1e6, "mrope_section": (6, 5, 5), "mrope_interleaved": True}}
 IMAGES = MROPE | {"is_multimodal": True}
 SECTION = {"rope_type": "default", "mrope_section": [6, 5, 5]}
-FC = {"fc__weight": ("BF16", (64, 192))}
 ALL = "error error error"
 STOCK = "error info error"
 ROOT: dict[str, Any] = {"taps": (3, 4, 6)}
@@ -193,7 +228,7 @@ PROBLEM_TRIPS = (
          fields={"rope_scaling": {"rope_type": "default", "factor": 4.0}}),
     Trip("yarn without a factor", {"rope": ALL}, fields={"rope_scaling": {"rope_type": "yarn"}}),
     Trip("a section of another head_dim", {"mrope-section": ALL},
-         fields={"rope_scaling": {**SECTION, "mrope_section": [6, 5, 4], "mrope_interleaved": True}},
+         fields={"rope_scaling": SECTION | {"mrope_section": [6, 5, 4], "mrope_interleaved": True}},
          target=MROPE),
     Trip("another target's width", {"target-hidden-size": ALL}, target={"hidden_size": 63}),
     Trip("another target's vocabulary", {"target-vocabulary": ALL}, target={"vocab_size": 513}),
@@ -219,149 +254,3 @@ WEIGHT_TRIPS = (
     Trip("a tensor above one MiB", {"weights-not-read": "info info info"},
          draft={"draft_vocab_size": 16384, "vocab_size": 16385}, target={"vocab_size": 16385}),
 )  # fmt: skip
-
-FORM_TRIPS = (
-    Trip("vLLM's name for a draft", {"architecture": "- - error"}, dialect="vllm"),
-    Trip("a Qwen3 name", {"architecture": STOCK}, fields={"architectures": ["Qwen3ForCausalLMEagle3"]}),
-    Trip("a name of a VL draft", {"architecture": "- - error"}, dialect="vllm",
-         fields={"architectures": ["Eagle3Qwen3vlForCausalLM"]}),
-    Trip("SafeAILab's name", {"architecture-plain": "info info error"},
-         fields={"architectures": ["LlamaForCausalLM"]}),
-    Trip("a speculators folder", {"format-speculators": "- - error"}, dialect="speculators"),
-    Trip("speculators without speculators_config", {"format-speculators": STOCK},
-         dialect="speculators", fields={"speculators_config": None}),
-    Trip("no model_type", {"model-type-absent": STOCK}, fields={"model_type": None}),
-    Trip("no intermediate_size", {"size-absent": STOCK}, fields={"intermediate_size": None}),
-    Trip("no num_hidden_layers", {"size-absent": STOCK}, fields={"num_hidden_layers": None}),
-    Trip("a head_dim that follows from the width", {}, fields={"head_dim": None}),
-    Trip("a head_dim that does not", {"size-absent": STOCK},
-         draft={"head_dim": 64}, fields={"head_dim": None}, target={"head_dim": 64}),
-    Trip("no target_hidden_size",
-         {"target-hidden-size-absent": STOCK, "narrow-draft": "warning warning -"},
-         draft={"hidden_size": 40, "embedding": "own"}, fields={"target_hidden_size": None}),
-    Trip("no draft_vocab_size", {"draft-vocab-size-absent": STOCK},
-         fields={"draft_vocab_size": None}),
-    Trip("tied, with a head", {"tie-flag": "info info error"},
-         fields={"tie_word_embeddings": True}),
-    Trip("the target's head under a number", {"lm-head-source": "- - error"},
-         draft={"draft_vocab_size": 512, "lm_head": "target", "has_vocab_map": False},
-         fields={"draft_vocab_size": 512}),
-    Trip("the target's head under null", {},
-         draft={"draft_vocab_size": 512, "lm_head": "target", "has_vocab_map": False}),
-    Trip("a full vocabulary in another order", {"d2t-full-vocabulary": "error info -"},
-         draft={"draft_vocab_size": 512}),
-    Trip("a full vocabulary without d2t", {},
-         draft={"draft_vocab_size": 512, "has_vocab_map": False}),
-    Trip("an own embedding", {"own-embedding": "- - warning"}, draft={"embedding": "own"}),
-)  # fmt: skip
-
-MISREAD_TRIPS = (
-    Trip("output ids in eagle_config", {"taps-misread": "error info -"}, draft=ROOT),
-    Trip("boundaries at the top level", {"taps-misread": "- - error"}, draft=ROOT,
-         fields={"eagle_config": None, TAP_IDS: [3, 4, 6]}),
-    Trip("the default taps at the top level", {}, fields={TAP_IDS: [2, 4, 5]}),
-    Trip("AngelSlim's own key", {"taps-misread": STOCK}, draft=ROOT,
-         fields={"eagle_config": None, "aux_hidden_states_layer_ids": [2, 3, 5]}),
-    Trip("both lists", {}, dialect="universal", draft=ROOT),
-    Trip("taps in another order", {"taps-unsorted": STOCK}, dialect="universal",
-         draft={"taps": (6, 2, 4)}),
-    Trip("four taps, counted", {}, dialect="universal",
-         draft={"taps": (1, 3, 5, 7), "num_taps": 4}),
-    Trip("four taps, not counted", {"taps-count": "error info -", "architecture": "- - error"},
-         dialect="vllm", draft={"taps": (1, 3, 5, 7), "num_taps": 4},
-         fields={"num_aux_hidden_states": None}),
-    Trip("a tap after the last layer", {"tap-after-last-layer": "- - error"},
-         dialect="universal", draft={"taps": (2, 4, 8)}),
-    Trip("one tap as wide as the draft", {"fc-skipped": "- - error"}, dialect="universal",
-         draft={"taps": (4,), "num_taps": 1}),
-    Trip("a normed residual", {"residual-misread": "- - error"}, draft={"residual": "normed"}),
-    Trip("a normed residual in eagle_config", {"residual-misread": STOCK},
-         draft={"residual": "normed"},
-         fields={"norm_before_residual": None, "eagle_config": {"norm_before_residual": True}}),
-    Trip("a raw residual that speculators leaves out, settled",
-         {"residual-misread": "error info -", "answers-not-in-files": "- error -",
-          "format-speculators": "- - error"},
-         dialect="speculators", fields={"norm_before_residual": None},
-         settle=Settle(residual="raw")),
-    Trip("an fc norm without its flag", {"fc-norm-misread": STOCK},
-         draft={"fc_input_norm": "joint"}, fields={"norm_before_fc": None}),
-    Trip("norms under an old flag", {"fc-norm-misread": "error info -"},
-         draft={"fc_input_norm": "per_tap"}, fields={"fc_norm": None, "use_aux_norm": True}),
-    Trip("norms under their flag", {}, draft={"fc_input_norm": "per_tap"}),
-    Trip("norm_output that means nothing, settled",
-         {"norm-output-misread": STOCK, "answers-not-in-files": "- error -"},
-         fields={"norm_output": True}, settle=Settle(feedback="prenorm")),
-    Trip("norm_output with a meaning, settled", {"answers-not-in-files": "- error -"},
-         fields={"norm_output": True}, settle=Settle(feedback="postnorm")),
-    Trip("q and k norms", {"qk-norm": "- - error", "architecture": "- - error"},
-         dialect="vllm", draft={"decoder": "qwen3"}),
-    Trip("q and k norms under a Llama name", {"qk-norm": STOCK}, draft={"decoder": "qwen3"},
-         fields={"architectures": ["LlamaForCausalLMEagle3"]}),
-    Trip("q and k norms that only the name says", {"qk-norm": "error info -",
-         "architecture": "- - error"}, dialect="vllm",
-         fields={"architectures": ["Eagle3Qwen3ForCausalLM"]}),
-    Trip("attention biases", {"attention-bias": "- - error", "output-bias": STOCK},
-         draft={"attention_bias": True}),
-    Trip("attention biases whose flag is off", {"attention-bias": STOCK},
-         draft={"attention_bias": True}, fields={"attention_bias": False}),
-    Trip("all attention biases", {"attention-bias": "- - error"},
-         draft={"attention_bias": True, "attention_output_bias": True}),
-    Trip("an output bias alone", {"output-bias": STOCK}, draft={"attention_output_bias": True}),
-    Trip("a bias of fc", {"fc-bias": STOCK}, draft={"fc_bias": True}),
-    Trip("two layers", {"several-layers": "- - error"}, draft={"num_layers": 2}),
-    Trip("no theta", {"rope-theta-absent": "warning warning warning"}, fields={"rope_theta": None},
-         target={"rope": {"theta": 10000.0}}),
-    Trip("no theta in a qwen3_vl_text", {"rope-theta-misread": STOCK},
-         fields={"rope_theta": None, "model_type": "qwen3_vl_text"},
-         target={"rope": {"theta": 10000.0}}),
-    Trip("no theta in a speculators qwen3",
-         {"rope-theta-misread": "error info -", "qk-norm": "- - error",
-          "format-speculators": "- - error"},
-         dialect="speculators", draft={"decoder": "qwen3", "rope": {"theta": 10000.0}},
-         edit=lambda folder: _without_nested_theta(folder), target={"rope": {"theta": 10000.0}}),
-)  # fmt: skip
-
-PAIR_TRIPS = (
-    Trip("a longer target", {"max-positions": "info info error"},
-         target={"max_position_embeddings": 2048}),
-    Trip("a target with another theta", {"rope-unlike-target": "warning warning warning"},
-         target={"rope": {"theta": 5000000.0}}),
-    Trip("a target with M-RoPE", {"mrope-unlike-target": "warning warning warning"},
-         target=MROPE),
-    Trip("M-RoPE that does not say whether it is interleaved",
-         {"mrope-interleaved-absent": "warning warning warning"},
-         fields={"rope_scaling": SECTION}, target=MROPE),
-    Trip("keys of another size", {"kv-page-size": "warning warning -"}, target={"head_dim": 40}),
-    Trip("keys of half the size", {}, target={"head_dim": 64}),
-    Trip("a narrow draft", {"narrow-draft": "warning warning -"},
-         draft={"hidden_size": 32, "embedding": "own"}),
-    Trip("a quantised target", {"target-quantized": "info info warning"},
-         target={"quantization": "awq"}),
-    Trip("a target with its own rule for ids",
-         {"tap-id-rule": "- - warning"}, dialect="universal", draft=ROOT,
-         target={"model_type": "gpt_oss"}),
-    Trip("a target that takes images",
-         {"image-embedding": "warning warning warning", "image-positions": "warning warning -"},
-         draft=MROPE, target=IMAGES),
-    Trip("a tap where visual features are added",
-         {"image-embedding": "warning warning warning", "image-positions": "warning warning -",
-          "deepstack-tap": "warning warning warning"},
-         draft=MROPE, target=IMAGES | {"deepstack_layers": (0, 1, 2)}),
-    Trip("taps above the visual features",
-         {"image-embedding": "warning warning warning", "image-positions": "warning warning -"},
-         dialect="universal", draft=MROPE | {"taps": (4, 5, 6)},
-         target=IMAGES | {"deepstack_layers": (0, 1, 2)}),
-)  # fmt: skip
-
-TRIPS = (
-    *SETTING_TRIPS, *PROBLEM_TRIPS, *WEIGHT_TRIPS, *FORM_TRIPS, *MISREAD_TRIPS, *PAIR_TRIPS
-)  # fmt: skip
-
-
-def _without_nested_theta(folder: Path) -> None:
-    import json
-
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    del config["transformer_layer_config"]["rope_theta"]
-    path.write_text(json.dumps(config))

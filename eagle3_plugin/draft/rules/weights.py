@@ -72,12 +72,13 @@ def _not_finite_values(case: Case) -> Iterable[Seen]:
 
 def _unread_values(case: Case) -> Iterable[Seen]:
     if not case.found.checkpoint.is_local:
-        yield Seen("the weights are not on this machine: no value was looked at", "finite weights")
+        found = "the weights are not on this machine: no value was looked at"
+        yield Seen(found, "finite weights", "Download the draft to have its values looked at.")
         return
     sampled = [info for info in _floating(case) if is_sampled(info)]
     if sampled:
         size = SAMPLE_PIECES * SAMPLE_PIECE_BYTES >> 10
-        found = f"{len(sampled)} big tensors were looked at in a sample of {size} KiB each"
+        found = f"of {len(sampled)} tensor(s) above 1 MiB, a sample of {size} KiB was looked at"
         yield Seen(found, "finite weights")
 
 
@@ -133,8 +134,7 @@ WEIGHTS: tuple[Rule, ...] = (
         remedy="The training or the export broke: use another checkpoint."),
     Rule("weights-not-read", "values that were not looked at, or in a sample only",
         at("info", "info", "info"), _unread_values, _SAME, "draft/rules/weights.py",
-        plugin="The vLLM plugin looks at every value when it loads the draft.",
-        remedy="Download the draft to have its values looked at."),
+        plugin="The vLLM plugin looks at every value when it loads the draft."),
     Rule("tensor-prefix", "tensor names with a `model.` prefix", at("error", "info", "error"),
         _prefixed, {"vllm": "refuses to load", "sglang": "does not find the lm_head, in silence"},
         "seen in a run of vLLM 0.32; SGLang models/llama_eagle3.py:363", remedy=mend),
