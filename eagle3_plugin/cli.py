@@ -26,6 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+WITH_PLUGIN = ("vllm",)
+"""Engines that this release has a plugin for; others are judged as stock."""
+
 DraftName = Annotated[
     str, typer.Argument(help="The draft: a folder, org/name or org/name@revision.")
 ]
@@ -107,11 +110,18 @@ def check(
 ) -> None:
     """Find every silent failure of a draft with this target in this engine, before it is served."""
     from eagle3_plugin.draft.check import check as run_check
+    from eagle3_plugin.draft.check import installed_version
 
     read_target = _target(target)
     settle = _settle(dialect, taps, ids, residual, feedback, read_target)
+    judged = _engine(engine)
     report = run_check(
-        _checkpoint(draft), read_target, _engine(engine), plugin=not stock, settle=settle
+        _checkpoint(draft),
+        read_target,
+        judged,
+        plugin=not stock and judged in WITH_PLUGIN,
+        settle=settle,
+        engine_version=installed_version(judged),
     )
     if as_json:
         console.print_json(report.to_json())

@@ -53,11 +53,11 @@ PARTS: Mapping[str, Callable[[], str]] = {
 def generated(text: str) -> str:
     """The README with all its parts as they should be."""
     for name, make in PARTS.items():
-        pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)", re.DOTALL)
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise SystemExit(f"README.md has no part {name}")
         part = make()
-        text = pattern.sub(lambda m, part=part: m[1] + part + m[2], text)  # type: ignore[misc]
+        text = pattern.sub(lambda m, part=part: m[1] + part + "\n" + m[2], text)  # type: ignore[misc]
     return text
 
 

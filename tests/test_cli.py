@@ -115,7 +115,7 @@ def test_what_a_dialect_cannot_say_is_refused_with_the_way_out(
     code, _, err = eagle3("convert", draft, tmp_path / "out", "--to", "sglang")
     assert code == 1
     assert "q_norm and k_norm are dropped" in err
-    assert "vllm, speculators" in err.replace("speculators, vllm", "vllm, speculators")
+    assert "speculators or vllm" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -169,7 +169,7 @@ def test_wrong_use_is_one_line_and_no_traceback(
     code, out, err = eagle3(*(str(draft) if w == "DRAFT" else w for w in words))
     assert code == (1 if words[0] == "inspect" and words[1].startswith("no/") else 2)
     assert message in err
-    assert err.startswith("error: ")
+    assert err.strip().startswith("error: ")
     assert out == ""
 
 

@@ -196,16 +196,24 @@ def _reported(found: Examination) -> frozenset[str]:
 
 
 def _finding(rule: Rule, severity: Severity, seen: Seen, case: Case) -> Finding:
-    remedy = seen.remedy or (rule.remedy if isinstance(rule.remedy, str) else rule.remedy(case))
     return Finding(
         id=rule.id,
         severity=severity,
         found=seen.found,
         expected=seen.expected,
-        remedy=remedy,
+        remedy=seen.remedy or _remedy(rule, severity, case),
         stock=f"Stock {case.title} {rule.stock[case.engine]}.",
         with_plugin=_with_plugin(rule, case),
     )
+
+
+def _remedy(rule: Rule, severity: Severity, case: Case) -> str:
+    if isinstance(rule.remedy, str):
+        return rule.remedy
+    remedy = rule.remedy(case)
+    if case.plugin and severity == "info":
+        return f"Nothing to do with the plugin. Without it: {remedy}"
+    return remedy
 
 
 def _with_plugin(rule: Rule, case: Case) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from eagle3_plugin.tiny import cache as results
 from eagle3_plugin.tiny.corpus import read_corpus
+from eagle3_plugin.tiny.progress import progress_lines
 from eagle3_plugin.tiny.recipes import (
     DENSE,
     DRAFTS,
@@ -71,7 +70,7 @@ def make_pair(
     target_key = cache_key({"target": as_json(target), "corpus": _corpus_hash()})
     draft_key = cache_key({"target": target_key, "draft": as_json(draft), "config": config})
     folder = results.cache_folder()
-    with _progress_bar(quiet) as update:
+    with progress_lines(quiet) as update:
         job: dict[str, Any] = {"job": "target", "recipe": as_json(target)}
         home = results.ensure(folder / f"target-{target_key}", job, update)
         job = {"job": "draft", "recipe": as_json(draft), "config": config, "target": str(home)}
@@ -87,20 +86,3 @@ def make_pair(
 @functools.cache
 def _corpus_hash() -> str:
     return read_corpus().sha256
-
-
-@contextmanager
-def _progress_bar(quiet: bool) -> Iterator[results.Update]:
-    """One line for each thing that is done; nothing at all when everything is cached."""
-    from rich.console import Console
-    from rich.progress import Progress, TaskID, TimeElapsedColumn
-
-    console = Console(stderr=True, quiet=quiet)
-    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def update(what: str, done: int, total: int) -> None:
-            task = tasks.setdefault(what, tasks.get(what) or bar.add_task(what, total=total))
-            bar.update(task, completed=done)
-
-        yield update

@@ -13,18 +13,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from eagle3_plugin.errors import Eagle3Error
+from eagle3_plugin.tiny.progress import Update
 
 ENVIRONMENT = "EAGLE3_CACHE"
 WORKER = "eagle3_plugin.tiny.worker"
-
-Update = Callable[[str, int, int], None]
-"""What is being done, steps done, steps in all."""
 
 
 def cache_folder() -> Path:

@@ -52,7 +52,7 @@ def write_continuations(
     model: PreTrainedModel, prompts: Tensor, worker: Worker, progress: Progress
 ) -> Tensor:
     """This worker's share of the prompts, each followed by its NEW_TOKENS greedy tokens."""
-    batches = prompts.split(GENERATION_BATCH)
+    batches = torch.split(prompts, GENERATION_BATCH)
     done = []
     for index in worker.share(range(len(batches))):
         done.append(_continue_greedily(model, batches[index]))
@@ -74,7 +74,7 @@ def _continue_greedily(model: PreTrainedModel, ids: Tensor) -> Tensor:
 def read_states(model: PreTrainedModel, ids: Tensor, taps: Sequence[int]) -> States:
     """The states of a target at those boundaries; each below its number of layers."""
     parts = []
-    for batch in ids.split(TAPS_BATCH):
+    for batch in torch.split(ids, TAPS_BATCH):
         out = model.model(input_ids=batch, use_cache=False, output_hidden_states=True)
         parts.append(
             (torch.cat([out.hidden_states[k] for k in taps], dim=-1), out.last_hidden_state)

@@ -8,115 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from eagle3_plugin.errors import NotFoundError
 
-TRAINING_MODULES = [
-    "_collections_abc",
-    "_markupbase",
-    "_pyio",
-    "_strptime",
-    "argparse",
-    "ast",
-    "base64",
-    "bdb",
-    "calendar",
-    "cmd",
-    "code",
-    "codecs",
-    "compileall",
-    "configparser",
-    "contextlib",
-    "copy",
-    "csv",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "difflib",
-    "dis",
-    "doctest",
-    "enum",
-    "fileinput",
-    "fractions",
-    "ftplib",
-    "functools",
-    "getopt",
-    "gettext",
-    "glob",
-    "gzip",
-    "heapq",
-    "imaplib",
-    "inspect",
-    "ipaddress",
-    "locale",
-    "mailbox",
-    "mimetypes",
-    "modulefinder",
-    "optparse",
-    "os",
-    "pdb",
-    "pickle",
-    "pickletools",
-    "pkgutil",
-    "platform",
-    "plistlib",
-    "posixpath",
-    "pprint",
-    "pstats",
-    "pyclbr",
-    "pydoc",
-    "random",
-    "reprlib",
-    "sched",
-    "selectors",
-    "shutil",
-    "site",
-    "smtplib",
-    "socket",
-    "ssl",
-    "statistics",
-    "string",
-    "subprocess",
-    "tarfile",
-    "tempfile",
-    "threading",
-    "trace",
-    "traceback",
-    "turtle",
-    "typing",
-    "uuid",
-    "weakref",
-    "webbrowser",
-    "zipfile",
-]
-HELD_OUT_MODULES = [
-    "bz2",
-    "colorsys",
-    "copyreg",
-    "filecmp",
-    "fnmatch",
-    "genericpath",
-    "getpass",
-    "graphlib",
-    "hashlib",
-    "hmac",
-    "linecache",
-    "lzma",
-    "netrc",
-    "ntpath",
-    "numbers",
-    "poplib",
-    "queue",
-    "quopri",
-    "shelve",
-    "shlex",
-    "socketserver",
-    "textwrap",
-    "timeit",
-    "types",
-]
+_TRAINING_MODULES = """
+    _collections_abc _markupbase _pyio _strptime argparse ast base64 bdb calendar cmd code
+    codecs compileall configparser contextlib copy csv dataclasses datetime decimal difflib dis
+    doctest enum fileinput fractions ftplib functools getopt gettext glob gzip heapq imaplib
+    inspect ipaddress locale mailbox mimetypes modulefinder optparse os pdb pickle pickletools
+    pkgutil platform plistlib posixpath pprint pstats pyclbr pydoc random reprlib sched
+    selectors shutil site smtplib socket ssl statistics string subprocess tarfile tempfile
+    threading trace traceback turtle typing uuid weakref webbrowser zipfile
+"""
+TRAINING_MODULES = tuple(_TRAINING_MODULES.split())
+_HELD_OUT_MODULES = """
+    bz2 colorsys copyreg filecmp fnmatch genericpath getpass graphlib hashlib hmac linecache
+    lzma netrc ntpath numbers poplib queue quopri shelve shlex socketserver textwrap timeit
+    types
+"""
+HELD_OUT_MODULES = tuple(_HELD_OUT_MODULES.split())
 """Never trained on; the prompts that judge the pair come from these."""
 
 MAX_FILE_BYTES = 12_000
@@ -151,12 +64,13 @@ def read_corpus(folder: Path | None = None) -> Corpus:
     return Corpus(training, held_out)
 
 
-def _read(folder: Path, names: list[str]) -> tuple[str, ...]:
+def _read(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
     files = [folder / f"{name}.py" for name in names]
     return tuple(_beginning(file) for file in files if file.is_file())
 
 
 def _beginning(file: Path) -> str:
     """Whole lines, at most MAX_FILE_BYTES, in UTF-8 with Unix line ends."""
-    text = file.read_bytes()[: MAX_FILE_BYTES + 1].decode(errors="ignore").replace("\r\n", "\n")
-    return text if len(text) <= MAX_FILE_BYTES else text[: text.rindex("\n") + 1]
+    stored = file.read_bytes()
+    text = stored[:MAX_FILE_BYTES].decode(errors="ignore").replace("\r\n", "\n")
+    return text if len(stored) <= MAX_FILE_BYTES else text[: text.rindex("\n") + 1]

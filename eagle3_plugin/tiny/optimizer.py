@@ -57,7 +57,7 @@ class SharedWeights:
             parameter.copy_(self.values[name])
 
     def _split(self, flat: Tensor) -> dict[str, Tensor]:
-        parts = flat.split([s.numel() for s in self.sizes.values()])
+        parts = torch.split(flat, [s.numel() for s in self.sizes.values()])
         return {n: p.view(s) for (n, s), p in zip(self.sizes.items(), parts, strict=True)}
 
 
@@ -92,7 +92,7 @@ class Optimizer:
         loss().backward()  # type: ignore[no-untyped-call]
         gradients = self.shared.gradients[self.worker.rank]
         for name, parameter in trained_parameters(module).items():
-            gradients[name].copy_(0 if parameter.grad is None else parameter.grad)
+            gradients[name].copy_(torch.zeros(()) if parameter.grad is None else parameter.grad)
         self.worker.meet()
         self._step()
         self.worker.meet()
@@ -125,7 +125,8 @@ class _Muon:
 
     def update(self, gradient: Tensor) -> Tensor:
         self.momentum.lerp_(gradient, 1 - MUON_MOMENTUM)
-        return _orthogonal(gradient.lerp(self.momentum, MUON_MOMENTUM)) * self.scale
+        update: Tensor = _orthogonal(gradient.lerp(self.momentum, MUON_MOMENTUM)) * self.scale
+        return update
 
 
 class _Adam:
@@ -166,4 +167,5 @@ def _orthogonal(matrices: Tensor) -> Tensor:
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).float()
+    wide: Tensor = (x.mT if tall else x).float()
+    return wide

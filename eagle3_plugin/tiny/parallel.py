@@ -27,9 +27,13 @@ class Worker:
 
     def meet(self) -> None:
         """Returns once both workers have called it; raises if the other one is gone."""
-        self.peer.sendall(b".")
-        if not self.peer.recv(1):
-            raise BrokenPipeError("the other worker has ended")
+        try:
+            self.peer.sendall(b".")
+            answer = self.peer.recv(1)
+        except OSError:
+            answer = b""
+        if not answer:
+            raise ChildProcessError("the other worker has ended")
 
     def share(self, items: Sequence[int]) -> Sequence[int]:
         """This worker's half of the items."""

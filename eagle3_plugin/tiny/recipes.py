@@ -42,13 +42,13 @@ class TargetRecipe:
     num_experts_per_token: int = 0
     max_position_embeddings: int = 2048
     rope_theta: float = 1_000_000.0
-    steps: int = 300
+    steps: int = 280
     batch: int = 16
     sequence: int = 128
     matrix_rate: float = 0.02
     other_rate: float = 0.02
-    num_text_tokens: int = 200_000
-    num_continuations: int = 1024
+    num_text_tokens: int = 180_000
+    num_continuations: int = 896
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class DraftRecipe:
     decay: the weight of unrolled step k is decay ** k.
     """
 
-    steps: int = 350
-    num_early_steps: int = 175
+    steps: int = 320
+    num_early_steps: int = 180
     early_unroll: int = 2
     unroll: int = 4
     decay: float = 0.8
     batch: int = 16
-    num_continuations: int = 1024
+    num_continuations: int = 896
     matrix_rate: float = 0.02
     other_rate: float = 0.02
 

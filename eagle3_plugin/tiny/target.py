@@ -29,7 +29,7 @@ Progress = Callable[[int], None]
 
 def new_target(recipe: TargetRecipe, tokenizer: Tokenizer) -> PreTrainedModel:
     """An untrained model; what its layers add to the residual stream starts at zero."""
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": tokenizer.get_vocab_size(),
         "hidden_size": recipe.hidden_size,
         "intermediate_size": recipe.intermediate_size,
@@ -112,7 +112,7 @@ def _write_json(file: Path, value: dict[str, Any]) -> None:
     file.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def _moe(recipe: TargetRecipe, sizes: dict[str, object]) -> PreTrainedModel:
+def _moe(recipe: TargetRecipe, sizes: dict[str, Any]) -> PreTrainedModel:
     config = Qwen3MoeConfig(
         num_experts=recipe.num_experts,
         num_experts_per_tok=recipe.num_experts_per_token,

@@ -13,37 +13,18 @@ from tokenizers.trainers import BpeTrainer
 
 from eagle3_plugin.tiny.recipes import VOCAB_SIZE
 
-SPECIAL_TOKENS = [
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-]
+_SPECIAL_TOKENS = """
+    <|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|>
+    <|box_end|> <|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|>
+    <|image_pad|> <|video_pad|>
+"""
+SPECIAL_TOKENS = tuple(_SPECIAL_TOKENS.split())
 """In Qwen3's order (tokenizer_config.json of Qwen3-4B); like there they come last."""
-PLAIN_ADDED_TOKENS = [
-    "<tool_call>",
-    "</tool_call>",
-    "<|fim_prefix|>",
-    "<|fim_middle|>",
-    "<|fim_suffix|>",
-    "<|fim_pad|>",
-    "<|repo_name|>",
-    "<|file_sep|>",
-    "<tool_response>",
-    "</tool_response>",
-    "<think>",
-    "</think>",
-]
+_PLAIN_ADDED_TOKENS = """
+    <tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|>
+    <|repo_name|> <|file_sep|> <tool_response> </tool_response> <think> </think>
+"""
+PLAIN_ADDED_TOKENS = tuple(_PLAIN_ADDED_TOKENS.split())
 """Added to the vocabulary, but kept when special tokens are skipped in decoding."""
 
 NUM_MERGED = VOCAB_SIZE - len(SPECIAL_TOKENS) - len(PLAIN_ADDED_TOKENS)
@@ -99,7 +80,7 @@ def _tokenizer_config() -> dict[str, Any]:
         "chat_template": CHAT_TEMPLATE,
         "eos_token": END_OF_TURN,
         "pad_token": END_OF_TEXT,
-        "additional_special_tokens": SPECIAL_TOKENS[1:],
+        "additional_special_tokens": list(SPECIAL_TOKENS),
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "model_max_length": 131072,

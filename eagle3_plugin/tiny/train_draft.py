@@ -8,6 +8,7 @@ and predicts the target's distribution for token t + 2 + j.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -82,31 +83,43 @@ def train_draft(
     optimizer = Optimizer(weights, worker, schedule, _is_vocabulary)
     random = torch.Generator().manual_seed(SEED + 3 + worker.rank)
     size = recipe.batch // NUM_WORKERS
-    order = _epochs(len(data.ids), recipe.steps * size, random).split(size)
+    order = _epochs(len(data.ids), recipe.steps * size, random).view(recipe.steps, size)
     cast(draft, data.head.dtype)
     for step in range(recipe.steps):
         unroll = recipe.early_unroll if step < recipe.num_early_steps else recipe.unroll
-        loss = partial(test_time_loss, draft, data.pick(order[step]), unroll, recipe.decay)
+        loss = partial(unrolled_loss, draft, data.pick(order[step]), unroll, recipe.decay)
         optimizer.update(draft, loss)
         progress(step + 1)
     weights.load_into(draft)
 
 
-def test_time_loss(draft: ReferenceDraft, data: Sequences, num_steps: int, decay: float) -> Tensor:
+def unrolled_loss(draft: ReferenceDraft, data: Sequences, num_steps: int, decay: float) -> Tensor:
     """The weighted mean over the steps of the cross entropy with the target's distributions."""
-    num_rows = data.ids.shape[1] - num_steps
-    embeds, labels = draft.embed_tokens(data.ids), data.labels()
-    hidden = draft.fuse(data.states.taps[:, :num_rows])
+    labels = data.labels()
+    total = torch.zeros(())
+    for step, logits in enumerate(unrolled_logits(draft, data.ids, data.states.taps, num_steps)):
+        wanted = labels[:, 1 + step : 1 + step + logits.shape[1]]
+        entropy = -(wanted * logits.float().log_softmax(dim=-1)).sum(dim=-1).mean()
+        total = total + decay**step * entropy
+    return total / sum(decay**step for step in range(num_steps))
+
+
+def unrolled_logits(
+    draft: ReferenceDraft, ids: Tensor, taps: Tensor, num_steps: int
+) -> Iterator[Tensor]:
+    """The logits of each step, [B, T - num_steps, draft_vocab], with the tokens given as known.
+
+    ids: [B, T]; taps: [B, T, num_taps * target_hidden]. Row t of step j predicts token t + 2 + j.
+    """
+    num_rows = ids.shape[1] - num_steps
+    embeds = draft.embed_tokens(ids)
+    hidden = draft.fuse(taps[:, :num_rows])
     positions = torch.arange(num_rows)[None]
     cache: Cache = []
-    total = torch.zeros(())
     for step in range(num_steps):
-        rows = slice(1 + step, 1 + step + num_rows)
-        mask = step_mask(num_rows, step)
-        normed, hidden = draft(embeds[:, rows], hidden, positions + step, cache, mask)
-        log_probs = draft.logits(normed).float().log_softmax(dim=-1)
-        total = total - decay**step * (labels[:, rows] * log_probs).sum(dim=-1).mean()
-    return total / sum(decay**step for step in range(num_steps))
+        known = embeds[:, 1 + step : 1 + step + num_rows]
+        normed, hidden = draft(known, hidden, positions + step, cache, step_mask(num_rows, step))
+        yield draft.logits(normed)
 
 
 def step_mask(num_rows: int, step: int) -> Tensor:

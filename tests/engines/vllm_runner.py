@@ -7,7 +7,7 @@ It runs in vLLM's environment. A job is an object:
     num_speculative_tokens (3), dtype (float32), plugins (VLLM_PLUGINS; null = all, "" = none),
     speculative (more fields of the speculative config), engine (more arguments of LLM).
 Its result has either `error` (type and message) or
-    outputs (token ids of each prompt), rounds (verifies of each prompt), accepted (draft tokens),
+    elapsed_s (of all prompts), outputs (token ids of each prompt), rounds (verifies of each prompt), accepted (draft tokens),
     drafts (per prompt and round, the drafted ids), taps (what the target captures), draft_class.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         temperature=0, max_tokens=job["max_tokens"], detokenize=False, ignore_eos=True
     )
     outputs, rounds, accepted, drafts = [], [], [], []
+    begin = time.monotonic()
     for ids in job["prompts"]:
         before = _counters(llm)
         drafted.clear()
@@ -103,6 +105,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         accepted.append(after[1] - before[1])
         drafts.append(list(drafted))
     return {
+        "elapsed_s": time.monotonic() - begin,
         "outputs": outputs,
         "rounds": rounds,
         "accepted": accepted,
