@@ -65,7 +65,8 @@ def progress_bar(title: str, *, hidden: bool = False) -> Iterator[Callable[..., 
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, disable=hidden, transient=True) as bar:
+    silent = hidden or not err.is_terminal
+    with Progress(*columns, console=err, disable=silent, transient=True) as bar:
         task = bar.add_task(title, total=None)
 
         def update(done: float, total: float | None, description: str | None = None) -> None:

@@ -5,7 +5,6 @@ Opening reads headers only. Reading and writing stream; no model is ever held in
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -196,43 +195,29 @@ def _write_weights(
 ) -> None:
     with path.open("wb", buffering=0) as file:
         _write_all(file.fileno(), header)
+        end = flushed = len(header)
         for item in items:
-            if isinstance(item.source, bytes):
-                _write_all(file.fileno(), item.source)
-                progress(item.nbytes)
-                continue
-            for num_bytes in _copy_tensor(*item.source, file.fileno()):
-                progress(num_bytes)
+            for piece in _pieces(item):
+                _write_all(file.fileno(), piece)
+                progress(len(piece))
+                end += len(piece)
+                if end - flushed >= FLUSH_BYTES:
+                    _start_flush(file.fileno(), flushed, end - flushed)
+                    flushed = end
         os.fsync(file.fileno())
 
 
-def _copy_tensor(checkpoint: Checkpoint, name: str, out: int) -> Iterator[int]:
-    """Copies a tensor to the descriptor `out`, inside the kernel if it can; yields byte counts."""
-    info = checkpoint._info(name)
-    done = 0
-    if info.file not in checkpoint._loaded:
-        with _opened(checkpoint.source.path(info.file), info) as file:
-            while done < info.nbytes:
-                num_bytes = _copy_range(file.fileno(), info.start + done, info.nbytes - done, out)
-                if not num_bytes:
-                    break
-                yield num_bytes
-                done += num_bytes
-    for piece in checkpoint.chunks(name, skip=done):
-        _write_all(out, piece)
-        yield len(piece)
+def _pieces(item: OutTensor) -> Iterator[bytes]:
+    if isinstance(item.source, bytes):
+        yield item.source
+    else:
+        yield from item.source[0].chunks(item.source[1], COPY_BYTES)
 
 
-def _copy_range(source: int, start: int, length: int, out: int) -> int:
-    """Bytes copied by the kernel; 0 where it cannot (another file system, an old kernel, macOS)."""
-    if not hasattr(os, "copy_file_range"):
-        return 0
-    try:
-        return os.copy_file_range(source, out, min(length, 2 * CHUNK_BYTES), offset_src=start)
-    except OSError as error:
-        if error.errno in _NO_COPY_RANGE:
-            return 0
-        raise
+def _start_flush(out: int, start: int, length: int) -> None:
+    """Has the kernel write these bytes to the disk while we copy on; a hint, nothing waits."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(out, start, length, os.POSIX_FADV_DONTNEED)
 
 
 def _write_all(out: int, data: bytes) -> None:

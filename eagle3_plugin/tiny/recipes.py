@@ -47,8 +47,8 @@ class TargetRecipe:
     sequence: int = 128
     matrix_rate: float = 0.02
     other_rate: float = 0.02
-    num_text_tokens: int = 180_000
-    num_continuations: int = 896
+    num_text_tokens: int = 150_000
+    num_continuations: int = 768
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class DraftRecipe:
     decay: the weight of unrolled step k is decay ** k.
     """
 
-    steps: int = 320
-    num_early_steps: int = 180
+    steps: int = 330
+    num_early_steps: int = 200
     early_unroll: int = 2
     unroll: int = 4
     decay: float = 0.8
     batch: int = 16
-    num_continuations: int = 896
+    num_continuations: int = 768
     matrix_rate: float = 0.02
     other_rate: float = 0.02
 

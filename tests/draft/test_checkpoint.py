@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import subprocess
@@ -185,26 +184,27 @@ def test_tensors_are_in_the_order_given_wide_ones_first_so_that_all_are_aligned(
     assert [tensor.start % 8 for tensor in by_place] == [0, 0, 4, 0]
 
 
-@pytest.mark.parametrize("error", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, None])
-def test_where_the_kernel_cannot_copy_the_bytes_are_copied_by_us(
-    draft: Path, monkeypatch: pytest.MonkeyPatch, error: int | None
-) -> None:
-    def refuse(*args: object, **settings: object) -> int:
-        assert error is not None
-        raise OSError(error, "no")
-
-    if error is None:
-        monkeypatch.delattr(os, "copy_file_range")
-    else:
-        monkeypatch.setattr(os, "copy_file_range", refuse)
+def test_writing_needs_no_hint_to_the_kernel(draft: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_module, "FLUSH_BYTES", 1)
+    monkeypatch.delattr(os, "posix_fadvise")
     write_checkpoint(draft.parent / "out", {}, copies(opened(draft)), {}, force=False)
     written = load_file(draft.parent / "out" / "model.safetensors")
     assert torch.equal(written["i64"], TENSORS["i64"])
 
 
+def test_every_byte_is_sent_to_the_disk_once(draft: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(checkpoint_module, "FLUSH_BYTES", 1)
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, at, length, how: sent.append((at, length)))
+    write_checkpoint(draft.parent / "out", {}, copies(opened(draft)), {}, force=False)
+    ends = [at + length for at, length in sent]
+    assert [at for at, _ in sent[1:]] == ends[:-1]
+    assert ends[-1] == (draft.parent / "out" / "model.safetensors").stat().st_size
+
+
 def test_progress_is_told_each_byte_once(draft: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = opened(draft)
-    monkeypatch.setattr(checkpoint_module, "CHUNK_BYTES", 2)
+    monkeypatch.setattr(checkpoint_module, "COPY_BYTES", 2)
     told: list[int] = []
     tensors = [*copies(found), OutTensor("d2t", "I64", (1,), bytes(8))]
     write_checkpoint(draft.parent / "o", {}, tensors, {}, force=False, progress=told.append)

@@ -16,7 +16,7 @@ from eagle3_plugin.draft.convert import convert
 from eagle3_plugin.draft.read import Draft
 from eagle3_plugin.errors import AmbiguousError
 from tests.drafts import draft_config, edit_config, read, write_random
-from tests.stored import edit_tensors, load_tensors, save_tensors
+from tests.stored import Table, edit_tensors, load_tensors, save_tensors
 from tests.variants import ALL, VARIANTS, open_draft, variant
 
 TAP_IDS = "eagle_aux_hidden_state_layer_ids"
@@ -196,9 +196,10 @@ def test_shards_are_joined(tmp_path: Path) -> None:
     source = write_random(tmp_path / "source", draft_config())
     table = load_tensors(source)
     (source / "model.safetensors").unlink()
-    shards = {"model-00001-of-00002.safetensors": {}, "model-00002-of-00002.safetensors": {}}
+    files = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    shards: dict[str, Table] = {file: {} for file in files}
     for position, name in enumerate(table):
-        shards[sorted(shards)[position % 2]][name] = table[name]
+        shards[files[position % 2]][name] = table[name]
     for file, part in shards.items():
         save_tensors(source, part, file)
     weight_map = {name: file for file, part in shards.items() for name in part}
@@ -208,3 +209,12 @@ def test_shards_are_joined(tmp_path: Path) -> None:
     convert(read(source), tmp_path / "out", "sglang")
 
     assert load_tensors(tmp_path / "out") == table
+
+
+def test_a_draft_can_be_converted_in_its_place(tmp_path: Path) -> None:
+    folder = write_random(tmp_path / "draft", draft_config())
+    original = weights(read(folder))
+
+    convert(read(folder), folder, "speculators", force=True)
+
+    assert weights(open_draft(folder)) == original

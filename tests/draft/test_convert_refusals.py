@@ -30,7 +30,10 @@ SGLANG = "SGLang 0.5.23: "
 STOCK_VLLM = "vLLM 0.32: "
 QWEN3 = SGLANG + "q_norm and k_norm are dropped"
 NORMED = SGLANG + "norm_before_residual is not read: the residual would be the raw state"
-LAYERS = SGLANG + "2 layers: only one is built"
+LAYERS = (
+    SGLANG + "2 layers: those after the first read a hidden_norm that no draft has, and not their "
+    "input_layernorm"
+)
 EMBEDDING = SGLANG + "the draft's own embedding is replaced by the target's"
 BIASES = SGLANG + "attention biases are dropped"
 ZERO = SGLANG + "boundary 0 (the embedding) has no output id"
@@ -165,15 +168,6 @@ def test_an_output_that_exists_is_kept_unless_forced(tmp_path: Path) -> None:
     convert(read(source), out, "vllm", force=True)
 
     assert open_draft(out).config == draft_config()
-
-
-def test_a_draft_can_be_converted_in_its_place(tmp_path: Path) -> None:
-    folder = write_random(tmp_path / "draft", draft_config())
-    original = weights(read(folder))
-
-    convert(read(folder), folder, "speculators", force=True)
-
-    assert weights(open_draft(folder)) == original
 
 
 def test_a_writer_that_does_not_say_what_it_should_is_found_out(

@@ -12,7 +12,8 @@ from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED
 from eagle3_plugin.draft.read import Draft, examine, read_draft
 from eagle3_plugin.errors import AmbiguousError
 from eagle3_plugin.hub import resolve
-from tests.published import PUBLISHED, Published
+from tests.published import PUBLISHED
+from tests.published_configs import Published
 from tests.stored import write_sparse
 
 

@@ -92,8 +92,7 @@ def test_a_target_is_not_a_draft(folder: Path) -> None:
 
 
 def test_a_draft_of_eagle_2_is_named_so(folder: Path) -> None:
-    shape = ("BF16", (64, 64))
-    edit_tensors(folder, **{"midlayer__self_attn__q_proj__weight": shape})
+    edit_tensors(folder, midlayer__self_attn__q_proj__weight=("BF16", (64, 64)))
 
     assert problems(folder) == [
         (

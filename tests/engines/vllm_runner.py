@@ -7,7 +7,8 @@ It runs in vLLM's environment. A job is an object:
     num_speculative_tokens (3), dtype (float32), plugins (VLLM_PLUGINS; null = all, "" = none),
     speculative (more fields of the speculative config), engine (more arguments of LLM).
 Its result has either `error` (type and message) or
-    elapsed_s (of all prompts), outputs (token ids of each prompt), rounds (verifies of each prompt), accepted (draft tokens),
+    elapsed_s (of all prompts), outputs (token ids of each prompt),
+    rounds (verifies of each prompt), accepted (draft tokens),
     drafts (per prompt and round, the drafted ids), taps (what the target captures), draft_class.
 """
 

@@ -152,3 +152,11 @@ def test_a_worker_that_fails_after_the_last_meeting_is_noticed() -> None:
     done = _run(_pair_code("    worker.meet()\n    if worker.rank: raise ValueError('no')"))
     assert done.returncode == 1
     assert "ChildProcessError: the second worker ended with status 256" in done.stderr
+
+
+def test_the_module_refuses_a_name_that_it_does_not_know() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "eagle3_plugin.tiny", "lama"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: there is no tiny draft named 'lama'\nhint: One of: ")

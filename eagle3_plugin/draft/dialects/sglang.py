@@ -54,10 +54,15 @@ def losses(config: DraftConfig) -> list[Problem]:
         found.append("norm_before_residual is not read: the residual would be the raw state")
     if config.attention_bias or config.attention_output_bias:
         found.append("attention biases are dropped")
+    if config.num_taps * config.target_hidden_size == config.hidden_size:
+        found.append("fc is skipped, since its input is as wide as its output")
     if config.fc_bias:
         found.append("the bias of fc is dropped")
     if config.num_layers > 1:
-        found.append(f"{config.num_layers} layers: only one is built")
+        found.append(
+            f"{config.num_layers} layers: those after the first read a hidden_norm that no draft "
+            "has, and not their input_layernorm"
+        )
     if config.embedding == "own" and config.hidden_size == config.target_hidden_size:
         found.append("the draft's own embedding is replaced by the target's")
     if config.taps != "default" and list(config.taps) != sorted(config.taps):
