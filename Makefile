@@ -27,10 +27,10 @@ demo: setup
 	$(DEV)/bin/eagle3 demo
 
 test: check
-	$(DEV)/bin/python -m pytest
+	$(DEV)/bin/python -m pytest -n 2 --dist loadfile
 
 test-fast: setup
-	$(DEV)/bin/python -m pytest -m "not engine and not slow"
+	$(DEV)/bin/python -m pytest -n 2 --dist loadfile -m "not engine and not slow"
 
 check: setup
 	$(DEV)/bin/ruff check
@@ -38,7 +38,8 @@ check: setup
 	$(DEV)/bin/mypy
 
 bench-tools: setup
-	$(DEV)/bin/python tests/bench_tools.py
+	$(DEV)/bin/python -m tests.benchmarks.tools
+	$(DEV)/bin/python -m tests.benchmarks.vllm_plugin
 
 # What builds and test runs leave behind. The environments stay: delete .venvs to make them anew.
 clean:

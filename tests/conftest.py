@@ -19,3 +19,17 @@ def repository() -> Path:
 def vllm_python() -> Path:
     """The interpreter of the environment that has real vLLM (`make setup` makes it)."""
     return ROOT / ".venvs" / "vllm" / "bin" / "python"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests measured: `record_property("figure", text)` in a test adds a line."""
+    figures = [
+        str(value)
+        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+        for name, value in report.user_properties
+        if name == "figure"
+    ]
+    if figures:
+        terminalreporter.section("figures, measured in this run")
+        for figure in figures:
+            terminalreporter.line(figure)

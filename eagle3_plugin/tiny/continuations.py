@@ -30,6 +30,7 @@ class States:
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tensor]:
+    """The token ids of each text."""
     return [torch.tensor(tokenizer.encode(text).ids) for text in texts]
 
 

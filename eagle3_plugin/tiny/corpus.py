@@ -45,6 +45,7 @@ class Corpus:
 
     @property
     def sha256(self) -> str:
+        """The hash of all texts in order."""
         digest = hashlib.sha256()
         for text in (*self.training, "|", *self.held_out):
             digest.update(text.encode() + b"\0")

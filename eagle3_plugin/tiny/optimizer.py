@@ -32,6 +32,7 @@ class Schedule:
     warmup_steps: int = 10
 
     def factor(self, step: int) -> float:
+        """What the rates are multiplied by at a step (0, 1, …)."""
         return min((step + 1) / self.warmup_steps, (self.steps - step) / self.steps, 1.0)
 
 
@@ -62,6 +63,7 @@ class SharedWeights:
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are not frozen, by name."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 

@@ -93,6 +93,7 @@ def cache_key(recipe: Mapping[str, Any]) -> str:
 
 
 def as_json(recipe: TargetRecipe | DraftRecipe) -> dict[str, Any]:
+    """The recipe's fields, as a job and a hash have them."""
     return asdict(recipe)
 
 

@@ -33,6 +33,7 @@ class Sequences:
     head: Tensor
 
     def pick(self, index: Tensor) -> Sequences:
+        """The sequences of those indices, as a batch."""
         states = States(self.states.taps[index], self.states.last[index])
         return Sequences(self.ids[index], states, self.head)
 

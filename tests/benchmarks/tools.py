@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.tools [PAIRS]
 
-Every pair is run in turn, and the figure is the median ratio of the pairs. Both sides of a copy
-end with their files on the disk (fsync). Beside it: the converter of speculators 0.9.0 on the same
-draft, with `validate=False`. Exit code 1 if a limit is exceeded.
+Every pair is run in turn, and the figure is the median ratio of the pairs; whole commands are
+timed, with their start. Both sides of a copy end with their files on the disk (fsync); TMPDIR says
+on which. Beside it: the converter of speculators 0.9.0 on the same draft, with `validate=False`.
+Exit code 1 if a limit is exceeded. Needs a quiet machine: the start is all computing, `cp` waits.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.stored import NUM_BYTES, Shapes, draft_shapes, write_sparse
+from tests.stored import draft_shapes, write_sparse
 
 ROOT = Path(__file__).resolve().parents[2]
 EAGLE3 = Path(sys.executable).parent / "eagle3"
@@ -30,17 +32,12 @@ MAX_COPY_RATIO = 1.3
 MAX_MEMORY_MB = 150
 MAX_HELP_RATIO = 3.0
 
-SIZES = {
-    "hidden": 4096,
-    "intermediate": 20480,
-    "heads": 32,
-    "kv_heads": 8,
-    "head_dim": 128,
-    "vocab": 151936,
-}
+SHAPES = draft_shapes(
+    hidden=4096, intermediate=20480, heads=32, kv_heads=8, head_dim=128, vocab=151936
+)
 """A draft for an 8B target with a wider MLP: 1.0 GB in BF16."""
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLMEagle3"],
     "model_type": "llama",
     "hidden_size": 4096,
@@ -84,7 +81,7 @@ class Run:
 def main() -> None:
     num_pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     print(f"machine: {machine()}", flush=True)
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         kept = copying(Path(folder), num_pairs)
     kept &= starting(2 * num_pairs)
     sys.exit(0 if kept else 1)
@@ -179,11 +176,10 @@ def median_ratio(ours: list[Run], theirs: list[Run]) -> float:
 
 
 def write_draft(folder: Path) -> None:
-    """A draft of SIZES on the disk, with random bits for weights."""
-    shapes: Shapes = draft_shapes(**SIZES)
-    write_sparse(folder, CONFIG, shapes)
+    """The draft on the disk, with random bits for weights."""
+    write_sparse(folder, CONFIG, SHAPES)
     path = folder / "model.safetensors"
-    at = path.stat().st_size - NUM_BYTES["BOOL"] * SIZES["vocab"]
+    at = path.stat().st_size - CONFIG["vocab_size"]
     with path.open("r+b") as file:
         file.seek(at - at % _CHUNK_BYTES)
         for start in range(_CHUNK_BYTES, at, _CHUNK_BYTES):

@@ -30,10 +30,11 @@ SGLANG = "SGLang 0.5.23: "
 STOCK_VLLM = "vLLM 0.32: "
 QWEN3 = SGLANG + "q_norm and k_norm are dropped"
 NORMED = SGLANG + "norm_before_residual is not read: the residual would be the raw state"
-LAYERS = (
-    SGLANG + "2 layers: those after the first read a hidden_norm that no draft has, and not their "
+LAYERS = SGLANG + (
+    "2 layers: those after the first read a hidden_norm that no draft has, and not their "
     "input_layernorm"
 )
+NO_FC = SGLANG + "fc is skipped, since its input is as wide as its output"
 EMBEDDING = SGLANG + "the draft's own embedding is replaced by the target's"
 BIASES = SGLANG + "attention biases are dropped"
 ZERO = SGLANG + "boundary 0 (the embedding) has no output id"
@@ -55,6 +56,8 @@ REFUSALS = [
     ("normed residual", "sglang", [NORMED]),
     ("normed residual", "universal", [NORMED]),
     ("two layers", "sglang", [LAYERS]),
+    ("one tap", "sglang", [NO_FC]),
+    ("one tap", "universal", [NO_FC]),
     ("own embedding", "sglang", [EMBEDDING]),
     ("own embedding", "universal", [EMBEDDING]),
     ("the embedding as a tap", "sglang", [ZERO]),

@@ -7,6 +7,7 @@ near-tie. bfloat16 is printed beside it, not judged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.tiny import VARIANTS, tiny_moe_pair, tiny_pair
 from tests.engines.vllm_jobs import Expected, Job, oracle, run_jobs
+
+Record = Callable[[str, object], None]
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -114,32 +117,44 @@ def judge(job: Job, result: dict[str, Any], baseline: list[list[int]]) -> tuple[
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_vllm_runs_the_variant_as_the_oracle_does(variant: str, runs: dict[Any, Any]) -> None:
+def test_vllm_runs_the_variant_as_the_oracle_does(
+    variant: str, runs: dict[Any, Any], record_property: Record
+) -> None:
     job, result = runs[variant, "float32"]
     assert "error" not in result, result
     baseline = runs["no draft", "float32"][1]["outputs"]
     rounds, expected, unexplained = judge(job, result, baseline)
     num_tokens = sum(len(o) - 1 for o in result["outputs"])
-    print(f"{variant}: {rounds} rounds, oracle {expected}, {num_tokens / rounds:.3f} tokens each")
+    record_property(
+        "figure",
+        f"vLLM, {variant}, float32, chain of 3: {rounds} rounds, oracle {expected}; "
+        f"{num_tokens / rounds:.3f} tokens per verify; output equal to no speculation",
+    )
     assert unexplained == 0
     assert abs(rounds - expected) <= 0.002 * expected
     assert num_tokens / rounds > 1.3
 
 
-def test_bfloat16_is_reported(runs: dict[Any, Any]) -> None:
+def test_bfloat16_is_reported(runs: dict[Any, Any], record_property: Record) -> None:
     _, result = runs["llama", "bfloat16"]
     assert "error" not in result, result
     num_tokens = sum(len(o) - 1 for o in result["outputs"])
     tokens_per_verify = num_tokens / sum(result["rounds"])
-    print(f"llama, bfloat16: {sum(result['rounds'])} rounds, {tokens_per_verify:.3f} tokens each")
+    record_property(
+        "figure",
+        f"vLLM, llama, bfloat16: {sum(result['rounds'])} rounds, "
+        f"{tokens_per_verify:.3f} tokens per verify",
+    )
     assert tokens_per_verify > 1.5
 
 
-def test_a_mixture_of_experts_target_runs_with_a_draft(runs: dict[Any, Any]) -> None:
+def test_a_mixture_of_experts_target_runs_with_a_draft(
+    runs: dict[Any, Any], record_property: Record
+) -> None:
     job, result = runs["moe", "float32"]
     assert "error" not in result, result
     rounds, expected, unexplained = judge(
         job, result, runs["moe, no draft", "float32"][1]["outputs"]
     )
-    print(f"moe: {rounds} rounds, oracle {expected}")
+    record_property("figure", f"vLLM, Qwen3-MoE, float32: {rounds} rounds, oracle {expected}")
     assert (rounds, unexplained) == (expected, 0)
