@@ -267,7 +267,10 @@ def bench(
 def plugins(
     engine: Annotated[str, typer.Argument(help="The engine: vllm.")] = "vllm",
     python: Annotated[
-        str, typer.Option("--python", help="The Python of the engine's environment.")
+        str,
+        typer.Option(
+            "--python", help="The Python of the engine's environment.", show_default="this one"
+        ),
     ] = sys.executable,
     as_json: AsJson = False,
 ) -> None:

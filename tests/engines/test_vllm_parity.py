@@ -79,10 +79,15 @@ def runs(
 
 
 def starts_of(drafts: list[list[int]], output: list[int]) -> list[int]:
-    """Where each of the engine's own rounds began: the number of generated tokens known, less 1."""
+    """Where each of the engine's own rounds began: generated tokens known, less 1.
+
+    The drafts after the last token are never verified and have no round.
+    """
     starts, known = [], 1
     for ids in drafts:
-        starts.append(min(known, len(output)) - 1)
+        if known >= len(output):
+            break
+        starts.append(known - 1)
         written = output[known : known + len(ids)]
         right = [a == b for a, b in zip(ids, written, strict=False)]
         known += right.index(False) + 1 if False in right else len(right) + 1
@@ -111,7 +116,7 @@ def judge(job: Job, result: dict[str, Any], baseline: list[list[int]]) -> tuple[
     expected = oracle(job, outputs, chain=CHAIN)
     unexplained = 0
     for one, drafts, output in zip(expected, result["drafts"], outputs, strict=True):
-        pairs = zip(drafts, starts_of(drafts, output), strict=True)
+        pairs = zip(drafts, starts_of(drafts, output), strict=False)
         unexplained += sum(not explained(ids, one, start) for ids, start in pairs)
     return sum(result["rounds"]), sum(len(e.rounds(job.max_tokens)) for e in expected), unexplained
 
