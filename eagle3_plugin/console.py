@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -73,6 +74,13 @@ def progress_bar(title: str, *, hidden: bool = False) -> Iterator[Callable[..., 
             bar.update(task, completed=done, total=total, description=description or title)
 
         yield update
+
+
+def shown(name: object) -> str:
+    """A path or hub id as people read it: the home folder is ~."""
+    home = str(Path.home())
+    text = str(name)
+    return "~" + text[len(home) :] if text.startswith(home + "/") else text
 
 
 def percent(value: float | None) -> str:

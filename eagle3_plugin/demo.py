@@ -96,7 +96,7 @@ class _Steps:
 
         self._say(f"1. train a tiny Qwen3 and its EAGLE-3 draft ({variant}; cached afterwards)")
         pair = tiny_pair(variant)
-        self._say(f"   target {pair.target}\n   draft  {pair.draft}")
+        self._say(f"   target {console.shown(pair.target)}\n   draft  {console.shown(pair.draft)}")
         converted = self._convert(pair.draft, pair.target)
         prompts = [list(p) for p in pair.prompts[:NUM_PROMPTS]]
         expected = self._score(converted, pair.target, prompts)

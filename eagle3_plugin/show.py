@@ -128,7 +128,8 @@ def show_bench(result: BenchResult) -> None:
     if result.baseline_speed is not None:
         rows.append(_speed_row("baseline", result.baseline_speed))
     columns = ["", "requests", "tokens", "tokens/s", "median request (s)"]
-    print_table(f"{result.model}, {result.concurrency} at a time, measured", columns, rows)
+    title = f"{console.shown(result.model)}, {result.concurrency} at a time, measured"
+    print_table(title, columns, rows)
     if result.speed_ratio is not None:
         console.out.print(f"speed over baseline: {result.speed_ratio:.2f}x")
     if result.acceptance is not None:

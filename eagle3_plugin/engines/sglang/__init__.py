@@ -1,0 +1,1 @@
+"""The place of the plugin for SGLang; this release only has its entry point."""
