@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from eagle3_plugin import console
+from eagle3_plugin.arguments import (
+    AsJson,
+    DialectName,
+    DraftName,
+    Feedback,
+    Ids,
+    PromptFile,
+    Residual,
+    TapList,
+    TargetName,
+    answers,
+    bench_prompts,
+    open_checkpoint,
+    open_draft,
+    open_target,
+    read_engine,
+)
 from eagle3_plugin.errors import Eagle3Error, UsageError
-
-if TYPE_CHECKING:
-    from eagle3_plugin.draft.checkpoint import Checkpoint
-    from eagle3_plugin.draft.config import TargetConfig
-    from eagle3_plugin.draft.dialects.settle import Settle
-    from eagle3_plugin.draft.read import Draft
 
 app = typer.Typer(
     name="eagle3",
@@ -28,29 +39,6 @@ app = typer.Typer(
 
 WITH_PLUGIN = ("vllm",)
 """Engines that this release has a plugin for; others are judged as stock."""
-
-DraftName = Annotated[
-    str, typer.Argument(help="The draft: a folder, org/name or org/name@revision.")
-]
-TargetName = Annotated[str | None, typer.Option("--target", help="The target model, named alike.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-DialectName = Annotated[str | None, typer.Option("--dialect", help="How the draft is written.")]
-TapList = Annotated[
-    str | None, typer.Option("--taps", help="Boundaries that the draft was trained on: 2,18,33.")
-]
-Ids = Annotated[
-    str | None, typer.Option("--ids", help="What the stored tap ids are: output or boundary.")
-]
-Residual = Annotated[
-    str | None, typer.Option("--residual", help="norm_before_residual: raw (false), normed (true).")
-]
-Feedback = Annotated[
-    str | None, typer.Option("--feedback", help="State fed back: prenorm or postnorm.")
-]
-PromptFile = Annotated[
-    Path | None,
-    typer.Option("--prompts", help="jsonl with prompt, messages or prompt_token_ids per line."),
-]
 
 
 def main() -> None:
@@ -82,9 +70,9 @@ def inspect(
     """Show what a draft is: canonical config, dialect, tensors, size. Reads headers only."""
     from eagle3_plugin.draft.inspect import inspection
 
-    read_target = _target(target)
-    settle = _settle(dialect, taps, ids, residual, feedback, read_target)
-    found = inspection(_draft(draft, settle), read_target)
+    read_target = open_target(target)
+    settle = answers(dialect, taps, ids, residual, feedback, read_target)
+    found = inspection(open_draft(draft, settle), read_target)
     if as_json:
         return console.print_json(found)
     from eagle3_plugin.show import show_inspection
@@ -112,11 +100,11 @@ def check(
     from eagle3_plugin.draft.check import check as run_check
     from eagle3_plugin.draft.check import installed_version
 
-    read_target = _target(target)
-    settle = _settle(dialect, taps, ids, residual, feedback, read_target)
-    judged = _engine(engine)
+    read_target = open_target(target)
+    settle = answers(dialect, taps, ids, residual, feedback, read_target)
+    judged = read_engine(engine)
     report = run_check(
-        _checkpoint(draft),
+        open_checkpoint(draft),
         read_target,
         judged,
         plugin=not stock and judged in WITH_PLUGIN,
@@ -150,9 +138,9 @@ def convert(
     """Write a draft in another dialect, with its meaning kept to the bit."""
     from eagle3_plugin.draft.convert import convert as run_convert
 
-    read_target = _target(target)
-    settle = _settle(dialect, taps, ids, residual, feedback, read_target)
-    source = _draft(draft, settle)
+    read_target = open_target(target)
+    settle = answers(dialect, taps, ids, residual, feedback, read_target)
+    source = open_draft(draft, settle)
     total = sum(t.nbytes for t in source.checkpoint.tensors.values())
     with console.progress_bar("convert", hidden=as_json) as update:
         written = [0]
@@ -199,9 +187,9 @@ def score(
 
     if save and sweep_taps:
         raise UsageError("--save keeps a score, --sweep-taps makes none; give one of the two")
-    read_target = _target(target)
-    settle = _settle(dialect, taps, ids, residual, feedback, read_target)
-    source = _draft(draft, settle)
+    read_target = open_target(target)
+    settle = answers(dialect, taps, ids, residual, feedback, read_target)
+    source = open_draft(draft, settle)
     request = ScoreRequest(
         target=target,
         prompts=prompts,
@@ -244,7 +232,7 @@ def bench(
     from eagle3_plugin.serving.bench import bench as run_bench
     from eagle3_plugin.show import show_bench
 
-    asked = _bench_prompts(prompts, humaneval)
+    asked = bench_prompts(prompts, humaneval)
     with console.progress_bar("bench", hidden=as_json) as update:
         result = run_bench(
             url,
@@ -311,58 +299,6 @@ def demo(
         console.print_json(result.to_json())
     if not result.ok:
         raise typer.Exit(1)
-
-
-def _engine(name: str) -> Any:
-    if name not in ("vllm", "sglang"):
-        raise UsageError(f"unknown engine {name!r}; expected vllm or sglang")
-    return name
-
-
-def _checkpoint(name: str) -> Checkpoint:
-    from eagle3_plugin.draft.checkpoint import Checkpoint
-    from eagle3_plugin.hub import resolve
-
-    return Checkpoint.open(resolve(name))
-
-
-def _draft(name: str, settle: Settle) -> Draft:
-    from eagle3_plugin.draft.read import read_draft
-
-    return read_draft(_checkpoint(name), settle)
-
-
-def _target(name: str | None) -> TargetConfig | None:
-    if name is None:
-        return None
-    from eagle3_plugin.draft.target_config import read_target
-
-    return read_target(name)
-
-
-def _settle(
-    dialect: str | None,
-    taps: str | None,
-    ids: str | None,
-    residual: str | None,
-    feedback: str | None,
-    target: TargetConfig | None,
-) -> Settle:
-    from eagle3_plugin.draft.dialects.settle import parse_settle
-
-    num_layers = target.num_layers if target else None
-    return parse_settle(dialect, taps, ids, residual, feedback, num_layers)
-
-
-def _bench_prompts(path: Path | None, num_humaneval: int | None) -> list[dict[str, Any]]:
-    from eagle3_plugin.draft.prompts import BUNDLED, read_prompts
-    from eagle3_plugin.serving.humaneval import humaneval_prompts
-
-    if path is not None and num_humaneval is not None:
-        raise UsageError("--prompts and --humaneval are two sets of prompts; give one of them")
-    if num_humaneval is not None:
-        return [dict(p) for p in humaneval_prompts(num_humaneval)]
-    return [{p.kind: p.value, "set": p.set} for p in read_prompts(path or BUNDLED)]
 
 
 if __name__ == "__main__":

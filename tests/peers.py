@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.config
 from torch import Tensor
 
 from eagle3_plugin.draft.config import DraftConfig, Rope
@@ -38,9 +39,8 @@ def importable() -> Iterator[None]:
     """The peers importable, uncompiled, and without what only their trainers need."""
     if not PEERS.is_dir():
         pytest.fail("the peers are not installed; run: make setup")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, torch._dynamo.config.patch(disable=True):
         patch.syspath_prepend(str(PEERS))
-        patch.setattr("torch._dynamo.config.disable", True)
         for name in STAND_INS:
             patch.setitem(sys.modules, name, _StandIn(name))
         yield

@@ -20,6 +20,7 @@ LAYERS = {
     "engines": 3,
     "tiny": 3,
     "serving": 4,
+    "arguments": 5,
     "console": 5,
     "show": 5,
     "demo": 5,

@@ -45,8 +45,18 @@ def ensure(folder: Path, job: Mapping[str, Any], update: Update) -> Path:
         partial.mkdir()
         _run_worker({**job, "out": str(partial)}, partial / "log.txt", update)
         (partial / "log.txt").unlink()
-        partial.rename(folder)
+        _publish(partial, folder)
     return folder
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Renames; where a copy of the same result was put there meanwhile, that one is kept."""
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(partial)
 
 
 @contextmanager

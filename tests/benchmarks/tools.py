@@ -67,6 +67,7 @@ with importable():
     from speculators.convert.eagle.eagle3_converter import Eagle3Converter
     Eagle3Converter().convert(source, out, target, validate=False)
 """
+START = "import eagle3_plugin.cli, eagle3_plugin.draft.convert"
 _CHUNK_BYTES = 8 << 20
 
 
@@ -111,7 +112,9 @@ def copying(folder: Path, num_pairs: int) -> bool:
         "speculators": [sys.executable, "-c", SPECULATORS, str(source), str(out), str(target)],
     }
     runs: dict[str, list[Run]] = {name: [] for name in commands}
+    starts = []
     for pair in range(num_pairs):
+        starts.append(timed([sys.executable, "-c", START]).seconds)
         for name in commands if pair == 0 else ("cp", "eagle3"):
             runs[name].append(on_disk(commands[name], out))
             shutil.rmtree(out)
@@ -126,6 +129,7 @@ def copying(folder: Path, num_pairs: int) -> bool:
         shown = ratio if name == "eagle3" else times
         peak = max(run.memory_mb for run in done)
         print(f"{name:14}{seconds:10.2f}{shown:10.2f}{peak:11.0f}   {limits.get(name, '')}")
+    print(f"of eagle3's time, {statistics.median(starts):.2f} s are its start: imports")
     return ratio <= MAX_COPY_RATIO and memory <= MAX_MEMORY_MB
 
 

@@ -112,6 +112,20 @@ def test_two_runs_at_once_train_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_copy_that_appeared_while_training_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "result"
+
+    def copy_in(what: str, done: int, total: int) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "recipe.json").write_text("copied")
+
+    cache.ensure(folder, {"job": "target", "recipe": asdict(SMALL)}, copy_in)
+    assert [file.name for file in folder.iterdir()] == ["recipe.json"]
+    assert (folder / "recipe.json").read_text() == "copied"
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+@pytest.mark.slow
 def test_a_failed_training_says_why_and_caches_nothing(tmp_path: Path) -> None:
     job: dict[str, Any] = {"job": "target", "recipe": {"num_wheels": 4}}
     with pytest.raises(Eagle3Error, match="unexpected keyword argument 'num_wheels'") as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -15,9 +15,10 @@ from eagle3_plugin.draft.chain import draft_chain
 from eagle3_plugin.draft.checkpoint import Checkpoint
 from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.dialects.settle import Settle
+from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.read import Draft, read_draft
 from eagle3_plugin.draft.reference import ReferenceDraft, read_weights
-from eagle3_plugin.draft.score import draft_for
+from eagle3_plugin.draft.score import draft_for, score_on
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.hub import resolve
 from eagle3_plugin.tiny import VARIANTS, TinyPair, tiny_moe_pair, tiny_pair
@@ -39,9 +40,12 @@ class LiveRun:
 
 
 def _read(pair: TinyPair) -> Draft:
+    """The draft; what norm_output means in SpecForge's layout is the one thing that is told."""
+    trained = pair.recipe["draft"]["config"]["feedback"]
+    feedback: Literal["postnorm"] | None = "postnorm" if trained == "postnorm" else None
     layers = json.loads((pair.target / "config.json").read_text())["num_hidden_layers"]
     checkpoint = Checkpoint.open(resolve(str(pair.draft)))
-    return read_draft(checkpoint, Settle(target_num_layers=layers))
+    return read_draft(checkpoint, Settle(target_num_layers=layers, feedback=feedback))
 
 
 def _oracle(pair: TinyPair) -> ReferenceDraft:
@@ -212,16 +216,22 @@ def test_every_variant_reads_back_as_the_config_it_was_trained_with(variant: str
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_learned_enough_to_show_a_wiring_error(variant: str) -> None:
-    runs = _runs(tiny_pair(variant), chain=3, num_prompts=4)
-    print(f"{variant}: {_tokens_per_verify(runs):.3f} tokens per verify, chain of 3")
-    assert _tokens_per_verify(runs) >= 1.5
+    """By the oracle's simulation, which equals a live loop (tests/draft/test_chain.py)."""
+    pair = tiny_pair(variant)
+    target = TargetModel.load(pair.target, dtype=torch.float32, device="cpu")
+    draft = _read(pair)
+    module = draft_for(target, draft.config, read_weights(draft), draft.vocab_map)
+    prompts = [Prompt("prompt_token_ids", ids) for ids in pair.prompts[:4]]
+    result = score_on(target, module, prompts, chain=3, max_new_tokens=64, ignore_end=True)
+    print(f"{variant}: {result.tokens_per_verify[3]:.2f} tokens per verify, chain of 3")
+    assert result.tokens_per_verify[3] >= 1.5
 
 
 def test_the_moe_target_is_a_qwen3_moe_and_its_draft_works() -> None:
     pair = tiny_moe_pair()
     config = json.loads((pair.target / "config.json").read_text())
     assert (config["architectures"], config["num_experts"]) == (["Qwen3MoeForCausalLM"], 4)
-    assert _tokens_per_verify(_runs(pair, chain=3, num_prompts=4)) >= 1.5
+    assert _tokens_per_verify(_runs(pair, chain=3, num_prompts=2)) >= 1.5
 
 
 def test_a_cached_pair_is_found_without_loading_torch(pair: TinyPair, tmp_path: Path) -> None:
