@@ -43,7 +43,7 @@ def target() -> TargetModel:
             written[key] = write(ids, *args, **kwargs)
         return written[key]
 
-    model.continue_greedily = remembered  # type: ignore[method-assign]
+    model.continue_greedily = remembered  # type: ignore[method-assign, assignment]
     return model
 
 
