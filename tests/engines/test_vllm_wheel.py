@@ -5,7 +5,6 @@ Compiled (not eager), several processes, over HTTP with streaming, and with a ba
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from eagle3_plugin.engines.plugins import registered
-from eagle3_plugin.engines.vllm.command import CPU_ENVIRONMENT, server_command
+from eagle3_plugin.engines.vllm.command import CPU_ENVIRONMENT, Schedule, server_command
 from eagle3_plugin.serving.client import Client
 from eagle3_plugin.serving.metrics import read_acceptance
 from eagle3_plugin.serving.process import Server, free_port, running
@@ -53,11 +52,11 @@ def _link(source: str, destination: str) -> None:
 
 
 @contextmanager
-def served(python: Path, variant: str, log: Path, *flags: str) -> Iterator[Server]:
+def served(python: Path, variant: str, log: Path, schedule: Schedule | None) -> Iterator[Server]:
     pair = tiny_pair(variant)
     port = free_port()
     command = server_command(
-        str(python), str(pair.target), port, draft=str(pair.draft), flags=flags
+        str(python), str(pair.target), port, draft=str(pair.draft), schedule=schedule
     )
     command += ["--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "4"]
     env = {**CPU_ENVIRONMENT, "OMP_NUM_THREADS": "1"}
@@ -95,20 +94,17 @@ def test_the_wheel_registers_without_the_checkout(fresh_python: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "schedule"), [("llama", None), ("qwen3", [[1, 1, 3], [2, 4, 1]])]
+    ("variant", "schedule"), [("llama", None), ("qwen3", [(1, 1, 3), (2, 4, 1)])]
 )
 def test_the_wheel_serves_over_http_compiled(
     fresh_python: Path,
     vllm_python: Path,
     tmp_path: Path,
     variant: str,
-    schedule: list[list[int]] | None,
+    schedule: Schedule | None,
 ) -> None:
-    flags: tuple[str, ...] = ()
-    if schedule is not None:
-        flags = ("-sc.num_speculative_tokens_per_batch_size", json.dumps(schedule))
     wanted = expected(variant, vllm_python, tmp_path / "baseline")
-    with served(fresh_python, variant, tmp_path / "log.txt", *flags) as server:
+    with served(fresh_python, variant, tmp_path / "log.txt", schedule) as server:
         assert streamed(server, variant) == wanted
         counts = read_acceptance(server.url)
     assert counts is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -15,11 +16,23 @@ CPU_ENVIRONMENT = {
 """For small models on a CPU: 1 GiB of KV cache, only our plugin, nothing fetched."""
 
 
-def speculative_config(draft: str, num_speculative_tokens: int) -> str:
+Schedule = Sequence[tuple[int, int, int]]
+"""(first batch size, last batch size, draft tokens): vLLM's
+`num_speculative_tokens_per_batch_size`, ranges inclusive."""
+
+
+def speculative_config(
+    draft: str, num_speculative_tokens: int, schedule: Schedule | None = None
+) -> str:
     """The value of --speculative-config. `method` is always given: vLLM else guesses by path."""
-    return json.dumps(
-        {"method": "eagle3", "model": draft, "num_speculative_tokens": num_speculative_tokens}
-    )
+    values: dict[str, Any] = {
+        "method": "eagle3",
+        "model": draft,
+        "num_speculative_tokens": num_speculative_tokens,
+    }
+    if schedule is not None:
+        values["num_speculative_tokens_per_batch_size"] = [list(entry) for entry in schedule]
+    return json.dumps(values)
 
 
 def server_command(
@@ -29,13 +42,15 @@ def server_command(
     *,
     draft: str | None = None,
     num_speculative_tokens: int = 3,
+    schedule: Schedule | None = None,
     flags: Sequence[str] = (),
 ) -> list[str]:
     """The command of a server for `target`, with the draft if one is given."""
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", target]
     command += ["--port", str(port), *flags]
     if draft is not None:
-        command += ["--speculative-config", speculative_config(draft, num_speculative_tokens)]
+        config = speculative_config(draft, num_speculative_tokens, schedule)
+        command += ["--speculative-config", config]
     return command
 
 
