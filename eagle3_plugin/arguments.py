@@ -70,6 +70,13 @@ def open_target(name: str | None) -> TargetConfig | None:
     return read_target(name)
 
 
+def is_qwen3(target: TargetConfig | None) -> bool:
+    """Whether the plugin acts for this target (an unknown one is taken for a Qwen3)."""
+    from eagle3_plugin.engines.names import is_our_target
+
+    return target is None or is_our_target({"model_type": target.model_type})
+
+
 def answers(
     dialect: str | None,
     taps: str | None,

@@ -21,6 +21,7 @@ from eagle3_plugin.arguments import (
     TargetName,
     answers,
     bench_prompts,
+    is_qwen3,
     open_checkpoint,
     open_draft,
     open_target,
@@ -107,7 +108,7 @@ def check(
         open_checkpoint(draft),
         read_target,
         judged,
-        plugin=not stock and judged in WITH_PLUGIN,
+        plugin=not stock and judged in WITH_PLUGIN and is_qwen3(read_target),
         settle=settle,
         engine_version=installed_version(judged),
     )

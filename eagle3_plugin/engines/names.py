@@ -21,6 +21,11 @@ PLAIN_NAMES = ("LlamaForCausalLM", "Qwen3ForCausalLM")
 DRAFT_NAMES = (*LLAMA_NAMES, *QWEN3_NAMES, *QWEN3_VL_NAMES)
 
 
+def is_our_target(config: Mapping[str, Any]) -> bool:
+    """Whether a target's config.json is of the Qwen3 family; pairs of others stay the engine's."""
+    return str(config.get("model_type")).startswith("qwen3")
+
+
 def is_ours(config: Mapping[str, Any]) -> bool:
     """Whether a draft's config.json is one that this package reads.
 

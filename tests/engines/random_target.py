@@ -28,3 +28,23 @@ def write_random_target(folder: Path, *, num_layers: int = 8, hidden_size: int =
     )
     Qwen3ForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def write_random_llama(folder: Path) -> Path:
+    """A LlamaForCausalLM folder of the same sizes: a target that the plugin leaves alone."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=8,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        vocab_size=512,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

@@ -16,7 +16,7 @@ import pytest
 from eagle3_plugin.draft.checkpoint import Checkpoint, OutTensor, write_checkpoint
 from eagle3_plugin.hub import resolve
 from tests.drafts import draft_config, edit_config, write_random
-from tests.engines.random_target import write_random_target
+from tests.engines.random_target import write_random_llama, write_random_target
 from tests.engines.vllm_jobs import Job, full_chain, run_jobs
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -131,6 +131,10 @@ def results(
             case.breaking(draft)
         for who, plugins in (("stock", ""), ("plugin", "eagle3")):
             jobs[name, who] = Job(target, draft, PROMPTS, MAX_TOKENS, {"plugins": plugins})
+    llama = write_random_llama(folder / "llama")
+    draft = write_random(folder / "for-llama", draft_config(taps=(3, 5, 7)))
+    for who, plugins in (("stock", ""), ("plugin", "eagle3")):
+        jobs["a Llama target", who] = Job(llama, draft, PROMPTS, MAX_TOKENS, {"plugins": plugins})
     found = run_jobs(vllm_python, list(jobs.values()), folder / "runs")
     return {key: (job, result) for (key, job), result in zip(jobs.items(), found, strict=True)}
 
@@ -166,3 +170,13 @@ def test_the_plugin_serves_it_as_trained_or_says_why_not(
     assert "error" not in result, result
     assert result["outputs"] == results["no draft", "stock"][1]["outputs"]
     assert drafts_first(result) == full_chain(job, result["outputs"], 1)
+
+
+def test_a_pair_with_another_target_runs_as_in_stock_vllm(results: dict[Any, Any]) -> None:
+    _, stock = results["a Llama target", "stock"]
+    _, ours = results["a Llama target", "plugin"]
+    assert ours["draft_class"] == "Eagle3LlamaDraft"
+    assert stock["draft_class"] == "Eagle3LlamaForCausalLM"
+    for key in ("outputs", "rounds", "drafts", "taps"):
+        assert ours[key] == stock[key]
+    assert ours["taps"] == [2, 4, 6]

@@ -21,25 +21,32 @@ from vllm.model_executor.models.utils import get_draft_quant_config, maybe_prefi
 from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.dialects.names import canonical_name
 from eagle3_plugin.draft.read import tensor_problems
-from eagle3_plugin.engines.vllm.draft_config import canonical_config
+from eagle3_plugin.engines.names import is_our_target
+from eagle3_plugin.engines.vllm.draft_config import CANONICAL_KEY, canonical_config
 from eagle3_plugin.errors import DraftError, EngineError, Problem
 
 Named = tuple[str, torch.Tensor]
 
 
 class CanonicalDraft:
-    """What both classes add to vLLM's own; mixed in before them."""
+    """What both classes add to vLLM's own; mixed in before them.
+
+    Beside a target that is no Qwen3 they add nothing: such pairs run as in stock vLLM.
+    """
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         hf_config = vllm_config.speculative_config.draft_model_config.hf_config
-        if getattr(hf_config, "eagle3_draft", None) is None:
+        is_read = getattr(hf_config, CANONICAL_KEY, None) is not None
+        if not is_read and is_our_target(vllm_config.model_config.hf_config.to_dict()):
             raise EngineError(
                 "the draft's config did not pass through eagle3_plugin: its config hook is not in "
                 "place in this process",
                 hint="Set method to eagle3 in --speculative-config, and see `eagle3 plugins vllm`.",
             )
         super().__init__(vllm_config=vllm_config, prefix=prefix)
-        self.draft = canonical_config(hf_config)
+        self.draft = canonical_config(hf_config) if is_read else None
+        if self.draft is None:
+            return
         quant_config = get_draft_quant_config(vllm_config)
         for index, layer in enumerate(self.model.layers):
             at = maybe_prefix(prefix, f"model.layers.{index}.self_attn.o_proj")
@@ -57,6 +64,8 @@ class CanonicalDraft:
 
     def load_weights(self, weights: Iterable[Named]) -> None:
         """Loads the stored tensors of any dialect; raises DraftError naming all that do not fit."""
+        if self.draft is None:
+            return super().load_weights(weights)
         named = {}
         for stored, tensor in weights:
             name = canonical_name(stored)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from eagle3_plugin.engines.names import DRAFT_NAMES, QWEN3_NAMES, is_ours
+from eagle3_plugin.engines.names import DRAFT_NAMES, QWEN3_NAMES, is_our_target, is_ours
 from eagle3_plugin.engines.vllm.draft_config import ARCHITECTURES, hugging_face_config
 from eagle3_plugin.errors import EngineError
 
@@ -73,7 +73,10 @@ def _while_reading_drafts(original: Callable[..., Any], self: Any, *args: Any) -
     target = getattr(self, "target_model_config", None)
     if self.method != "eagle3" or self.model is None or target is None:
         return original(self, *args)
-    with _target(target.hf_config.to_dict()):
+    config = target.hf_config.to_dict()
+    if not is_our_target(config):
+        return original(self, *args)
+    with _target(config):
         return original(self, *args)
 
 
