@@ -5,23 +5,28 @@ PYTHON ?= python3
 TORCH := 2.13.0
 TRANSFORMERS := 5.19.0
 VLLM := 0.32.0
+SGLANG := 0.5.23
+TORCHVISION := 0.28.0
 SPECFORGE := 0.2.0
 SPECULATORS := 0.9.0
 
 DEV := .venvs/dev
 ENGINE := .venvs/vllm
+SG := .venvs/sglang
 PEERS := .venvs/peers
 
 DEV_BASE := $(DEV)/.torch-$(TORCH)-transformers-$(TRANSFORMERS)
 DEV_READY := $(DEV)/.eagle3
 ENGINE_BASE := $(ENGINE)/.vllm-$(VLLM)
 ENGINE_READY := $(ENGINE)/.eagle3
+SG_BASE := $(SG)/.sglang-$(SGLANG)
+SG_READY := $(SG)/.eagle3
 PEERS_READY := $(PEERS)/.specforge-$(SPECFORGE)-speculators-$(SPECULATORS)
 
 .DELETE_ON_ERROR:
 .PHONY: setup demo test test-fast check bench-tools clean
 
-setup: $(DEV_READY) $(ENGINE_READY) $(PEERS_READY)
+setup: $(DEV_READY) $(ENGINE_READY) $(SG_READY) $(PEERS_READY)
 
 demo: setup
 	$(DEV)/bin/eagle3 demo
@@ -67,6 +72,24 @@ $(ENGINE_BASE):
 
 $(ENGINE_READY): pyproject.toml $(ENGINE_BASE)
 	$(ENGINE)/bin/python -m pip install --quiet --editable .
+	touch $@
+
+# SGLang without its CUDA wheels: itself, and what its CPU path imports. Beside a CPU torch the
+# torchvision of PyPI imports only after its operators are declared, which the .pth file sees to.
+$(SG_BASE): tests/environments/sglang.txt tests/environments/declare_torchvision_ops.py
+	$(PYTHON) -m venv $(SG)
+	$(SG)/bin/python -m pip install --quiet --upgrade pip
+	$(SG)/bin/python -m pip install --quiet torch==$(TORCH)
+	$(SG)/bin/python -m pip install --quiet --no-deps sglang==$(SGLANG) torchvision==$(TORCHVISION)
+	$(SG)/bin/python -m pip install --quiet transformers==$(TRANSFORMERS) \
+		--requirement tests/environments/sglang.txt
+	cp tests/environments/declare_torchvision_ops.py $(SG)/lib/python3*/site-packages/
+	echo import declare_torchvision_ops > \
+		$$(echo $(SG)/lib/python3*/site-packages)/declare_torchvision_ops.pth
+	touch $@
+
+$(SG_READY): pyproject.toml $(SG_BASE)
+	$(SG)/bin/python -m pip install --quiet --editable .
 	touch $@
 
 # Other people's draft modules, to check ours against: only their files, none of their dependencies.
