@@ -4,8 +4,9 @@
 
 Decoding: the tiny pair in the `universal` dialect, which stock vLLM serves rightly, runs in turn
 with and without the plugin, each pair in the other order than the one before, after one pair that
-does not count; the figure is the median ratio of the pairs. Start: the plugin's own steps are timed in vLLM's process on a draft of seed A's size (218 million parameters), since the
-spread of a whole start is larger than what is looked for.
+does not count; the figure is the median ratio of the pairs. Start: the plugin's own steps are timed
+in vLLM's process on a draft of seed A's size (218 million parameters), since the spread of a whole
+start is larger than what is looked for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from eagle3_plugin.draft.read import read_draft
 from eagle3_plugin.hub import resolve
 from eagle3_plugin.tiny import tiny_pair
 from tests.drafts import draft_config, write_random
-from tests.engines.vllm_jobs import Job, run_jobs
+from tests.engines.jobs import Job, run_jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venvs" / "vllm" / "bin" / "python"
@@ -64,14 +65,13 @@ begin = time.monotonic()
 from eagle3_plugin.engines.vllm.plugin import register
 register()
 registered = time.monotonic()
-from eagle3_plugin.engines.vllm.draft_config import canonical_config, hugging_face_config
-config = hugging_face_config(draft, None, target)
+from eagle3_plugin.engines.draft_config import canonical_config, hugging_face_config
+from eagle3_plugin.engines.vllm.draft_config import engine_config
+config = hugging_face_config(draft, None, target, engine_config)
 read = time.monotonic()
 from eagle3_plugin.engines.vllm import models
-from eagle3_plugin.draft.dialects.names import canonical_name
 imported = time.monotonic()
-named = {canonical_name(k): v for k, v in weights.items() if canonical_name(k)}
-models.check_weights(canonical_config(config), named)
+models.canonical_weights(canonical_config(config), weights.items())
 print(json.dumps({
     "register_s": registered - begin, "read_config_s": read - registered,
     "check_weights_s": time.monotonic() - imported,
@@ -98,7 +98,7 @@ def decoding(folder: Path, pairs: int) -> None:
         for order in orders[: pairs + 1]
         for plugins in order
     ]
-    results = run_jobs(PYTHON, [job for _, job in jobs], folder / "runs")
+    results = run_jobs("vllm", [job for _, job in jobs], folder / "runs")
     for result in results:
         assert result["outputs"] == results[0]["outputs"]
         assert result["rounds"] == results[0]["rounds"]

@@ -8,53 +8,24 @@ near-tie. bfloat16 is printed beside it, not judged.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.tiny import VARIANTS, tiny_moe_pair, tiny_pair
-from tests.engines.vllm_jobs import Expected, Job, oracle, run_jobs
+from tests.engines.jobs import Job, run_jobs
+from tests.engines.parity import judge_chains, prompts_of, served_draft
 
 Record = Callable[[str, object], None]
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 CHAIN = 3
-NEAR_TIE = 1e-3
-"""Logits are of order 10, and float32 sums of 128 products in another order differ by some 1e-5."""
-
-WHOLE = ("llama",)
-"""Judged on 12 prompts of 128 tokens; the others on fewer, to keep the matrix short."""
-
-SETTLED = {"norm_output": Settle(feedback="postnorm")}
-"""What the files alone leave open, as a user would say it to `eagle3 convert`."""
-
-
-def prompts_of(variant: str) -> tuple[list[list[int]], int]:
-    count, max_tokens = (12, 128) if variant in WHOLE else (5, 96)
-    return [list(p) for p in tiny_pair(variant).prompts[:count]], max_tokens
-
-
-def served_draft(variant: str, folder: Path) -> Path:
-    """The folder as SpecForge writes it; converted only where it is ambiguous as it lies."""
-    draft = tiny_pair(variant).draft
-    if variant not in SETTLED:
-        return draft
-    from eagle3_plugin.draft.checkpoint import Checkpoint
-    from eagle3_plugin.draft.convert import convert
-    from eagle3_plugin.draft.read import read_draft
-    from eagle3_plugin.hub import resolve
-
-    out = folder / variant
-    convert(read_draft(Checkpoint.open(resolve(str(draft))), SETTLED[variant]), out, "vllm")
-    return out
 
 
 @pytest.fixture(scope="module")
 def runs(
-    vllm_python: Path, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[tuple[str, str], tuple[Job, Any]]:
     """(variant, float32 | bfloat16 | none) -> job and result, one vLLM import for all."""
     folder = tmp_path_factory.mktemp("parity")
@@ -74,51 +45,8 @@ def runs(
     few = [list(p) for p in moe.prompts[:3]]
     jobs["moe, no draft", "float32"] = Job(moe.target, None, few, 64)
     jobs["moe", "float32"] = Job(moe.target, moe.draft, few, 64)
-    results = run_jobs(vllm_python, list(jobs.values()), folder / "runs")
+    results = run_jobs("vllm", list(jobs.values()), folder / "runs")
     return {key: (job, found) for (key, job), found in zip(jobs.items(), results, strict=True)}
-
-
-def starts_of(drafts: list[list[int]], output: list[int]) -> list[int]:
-    """Where each of the engine's own rounds began: generated tokens known, less 1.
-
-    The drafts after the last token are never verified and have no round.
-    """
-    starts, known = [], 1
-    for ids in drafts:
-        if known >= len(output):
-            break
-        starts.append(known - 1)
-        written = output[known : known + len(ids)]
-        right = [a == b for a, b in zip(ids, written, strict=False)]
-        known += right.index(False) + 1 if False in right else len(right) + 1
-    return starts
-
-
-def explained(found: list[int], expected: Expected, start: int) -> bool:
-    """Whether the drafted ids are the oracle's, or part from them where two logits nearly tie.
-
-    The oracle's ids end with its first wrong one; what follows is never looked at by the target.
-    """
-    for ours, theirs, margin in zip(
-        found, expected.drafts[start], expected.margins[start], strict=False
-    ):
-        if theirs < 0:
-            return True
-        if ours != theirs:
-            return margin < NEAR_TIE
-    return True
-
-
-def judge(job: Job, result: dict[str, Any], baseline: list[list[int]]) -> tuple[int, int, int]:
-    """Rounds in vLLM, rounds of the oracle, and rounds that differ without being a near-tie."""
-    outputs = result["outputs"]
-    assert outputs == [one[: job.max_tokens] for one in baseline[: len(outputs)]]
-    expected = oracle(job, outputs, chain=CHAIN)
-    unexplained = 0
-    for one, drafts, output in zip(expected, result["drafts"], outputs, strict=True):
-        pairs = zip(drafts, starts_of(drafts, output), strict=False)
-        unexplained += sum(not explained(ids, one, start) for ids, start in pairs)
-    return sum(result["rounds"]), sum(len(e.rounds(job.max_tokens)) for e in expected), unexplained
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -128,7 +56,7 @@ def test_vllm_runs_the_variant_as_the_oracle_does(
     job, result = runs[variant, "float32"]
     assert "error" not in result, result
     baseline = runs["no draft", "float32"][1]["outputs"]
-    rounds, expected, unexplained = judge(job, result, baseline)
+    rounds, expected, unexplained = judge_chains(job, result, baseline, CHAIN)
     num_tokens = sum(len(o) - 1 for o in result["outputs"])
     record_property(
         "figure",
@@ -158,8 +86,7 @@ def test_a_mixture_of_experts_target_runs_with_a_draft(
 ) -> None:
     job, result = runs["moe", "float32"]
     assert "error" not in result, result
-    rounds, expected, unexplained = judge(
-        job, result, runs["moe, no draft", "float32"][1]["outputs"]
-    )
+    baseline = runs["moe, no draft", "float32"][1]["outputs"]
+    rounds, expected, unexplained = judge_chains(job, result, baseline, CHAIN)
     record_property("figure", f"vLLM, Qwen3-MoE, float32: {rounds} rounds, oracle {expected}")
     assert (rounds, unexplained) == (expected, 0)

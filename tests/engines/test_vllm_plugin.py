@@ -57,7 +57,8 @@ def test_vllm_plugins_decides_whether_the_plugin_is_loaded(
 
 def test_registering_twice_changes_nothing(vllm_python: Path) -> None:
     code = """
-from eagle3_plugin.engines.vllm.plugin import MARK, register
+from eagle3_plugin.engines.vllm.plugin import register
+from eagle3_plugin.engines.wrap import MARK
 from vllm.config import SpeculativeConfig
 import vllm.config.model as model
 register(); first = (SpeculativeConfig.__post_init__, model.get_config)

@@ -16,8 +16,8 @@ import pytest
 from eagle3_plugin.draft.checkpoint import Checkpoint, OutTensor, write_checkpoint
 from eagle3_plugin.hub import resolve
 from tests.drafts import draft_config, edit_config, write_random
+from tests.engines.jobs import Job, full_chain, run_jobs
 from tests.engines.random_target import write_random_llama, write_random_target
-from tests.engines.vllm_jobs import Job, full_chain, run_jobs
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -135,7 +135,7 @@ def results(
     draft = write_random(folder / "for-llama", draft_config(taps=(3, 5, 7)))
     for who, plugins in (("stock", ""), ("plugin", "eagle3")):
         jobs["a Llama target", who] = Job(llama, draft, PROMPTS, MAX_TOKENS, {"plugins": plugins})
-    found = run_jobs(vllm_python, list(jobs.values()), folder / "runs")
+    found = run_jobs("vllm", list(jobs.values()), folder / "runs")
     return {key: (job, result) for (key, job), result in zip(jobs.items(), found, strict=True)}
 
 

@@ -5,9 +5,6 @@ Compiled (not eager), several processes, over HTTP with streaming, and with a ba
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +17,8 @@ from eagle3_plugin.serving.client import Client
 from eagle3_plugin.serving.metrics import read_acceptance
 from eagle3_plugin.serving.process import Server, free_port, running
 from eagle3_plugin.tiny import tiny_pair
-from tests.engines.vllm_jobs import Job, run_jobs
+from tests.engines.fresh import installed_folder, with_wheel
+from tests.engines.jobs import Job, run_jobs
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -29,26 +27,8 @@ MAX_TOKENS = 48
 
 
 @pytest.fixture(scope="module")
-def fresh_python(
-    repository: Path, vllm_python: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A copy of vLLM's environment (hard links) with the wheel in place of the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    dev = repository / ".venvs" / "dev" / "bin" / "python"
-    build = [str(dev), "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(repository)]
-    subprocess.run(build, check=True)
-    (wheel,) = folder.glob("eagle3_plugin-*.whl")
-    environment = folder / "environment"
-    shutil.copytree(vllm_python.parent.parent, environment, symlinks=True, copy_function=_link)
-    python = environment / "bin" / "python"
-    pip = [str(python), "-m", "pip", "-q"]
-    subprocess.run([*pip, "uninstall", "--yes", "eagle3-plugin"], check=True, cwd=folder)
-    subprocess.run([*pip, "install", "--no-deps", str(wheel)], check=True, cwd=folder)
-    return python
-
-
-def _link(source: str, destination: str) -> None:
-    os.link(source, destination, follow_symlinks=False)
+def fresh_python(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_wheel("vllm", repository, tmp_path_factory.mktemp("wheel"))
 
 
 @contextmanager
@@ -68,7 +48,9 @@ def expected(variant: str, python: Path, folder: Path) -> list[list[int]]:
     """What vLLM writes without a draft."""
     pair = tiny_pair(variant)
     prompts = [list(p) for p in pair.prompts[:NUM_PROMPTS]]
-    (result,) = run_jobs(python, [Job(pair.target, None, prompts, MAX_TOKENS)], folder)
+    (result,) = run_jobs(
+        "vllm", [Job(pair.target, None, prompts, MAX_TOKENS)], folder, python=python
+    )
     outputs: list[list[int]] = result["outputs"]
     return outputs
 
@@ -85,11 +67,7 @@ def streamed(server: Server, variant: str) -> list[list[int]]:
 
 
 def test_the_wheel_registers_without_the_checkout(fresh_python: Path) -> None:
-    code = "import eagle3_plugin; print(eagle3_plugin.__file__)"
-    done = subprocess.run(
-        [str(fresh_python), "-c", code], capture_output=True, text=True, check=True, cwd="/"
-    )
-    assert str(fresh_python.parent.parent) in done.stdout
+    assert fresh_python.parent.parent in installed_folder(fresh_python).parents
     assert registered("vllm", str(fresh_python))["ok"] is True
 
 

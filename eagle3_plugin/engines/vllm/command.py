@@ -1,11 +1,14 @@
-"""The command line that starts vLLM's OpenAI-compatible server, and its environment on a CPU."""
+"""The command line of vLLM's OpenAI-compatible server, its environment on a CPU, and its log."""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
+
+from eagle3_plugin.errors import EngineError
 
 CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -15,6 +18,8 @@ CPU_ENVIRONMENT = {
 }
 """For small models on a CPU: 1 GiB of KV cache, only our plugin, nothing fetched."""
 
+SERVED = re.compile(r"eagle3_plugin \S+ serves this draft as it was trained")
+"""What `models.py` logs once it holds a draft."""
 
 Schedule = Sequence[tuple[int, int, int]]
 """(first batch size, last batch size, draft tokens): vLLM's
@@ -58,3 +63,15 @@ def serve_line(target: str, draft: str, num_speculative_tokens: int = 3) -> str:
     """What a user types to serve this pair."""
     config = speculative_config(draft, num_speculative_tokens)
     return f"vllm serve {shlex.quote(target)} --speculative-config {shlex.quote(config)}"
+
+
+def require_served(log_text: str) -> None:
+    """Raises EngineError unless a server's log says that our class holds the draft."""
+    if SERVED.search(log_text):
+        return
+    raise EngineError(
+        "vLLM serves this draft as stock: its log does not name our class; expected the line that "
+        "eagle3_plugin writes there when its class holds a draft",
+        hint="See `eagle3 plugins vllm`. Leave VLLM_PLUGINS unset or name eagle3 in it, leave "
+        "VLLM_LOGGING_LEVEL at INFO, and serve a Qwen3 target.",
+    )

@@ -13,17 +13,21 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from vllm.config import VllmConfig
+from vllm.logger import init_logger
 from vllm.model_executor.layers.linear import ReplicatedLinear, RowParallelLinear
 from vllm.model_executor.models.llama_eagle3 import Eagle3LlamaForCausalLM
 from vllm.model_executor.models.qwen3_eagle3 import Eagle3Qwen3ForCausalLM
 from vllm.model_executor.models.utils import get_draft_quant_config, maybe_prefix
 
+from eagle3_plugin import __version__
 from eagle3_plugin.draft.config import DraftConfig
-from eagle3_plugin.draft.dialects.names import canonical_name
-from eagle3_plugin.draft.read import tensor_problems
+from eagle3_plugin.engines.draft_config import CANONICAL_KEY, canonical_config
 from eagle3_plugin.engines.names import is_our_target
-from eagle3_plugin.engines.vllm.draft_config import CANONICAL_KEY, canonical_config
-from eagle3_plugin.errors import DraftError, EngineError, Problem
+from eagle3_plugin.engines.weights import Tensors, canonical_weights, with_ascending_taps
+from eagle3_plugin.errors import EngineError
+
+logger = init_logger("vllm.eagle3_plugin")
+"""Named below vLLM's own logger, whose handler shows it; others' lines are not shown."""
 
 Named = tuple[str, torch.Tensor]
 
@@ -66,13 +70,12 @@ class CanonicalDraft:
         """Loads the stored tensors of any dialect; raises DraftError naming all that do not fit."""
         if self.draft is None:
             return super().load_weights(weights)
-        named = {}
-        for stored, tensor in weights:
-            name = canonical_name(stored)
-            if name is not None:
-                named[name] = tensor
-        check_weights(self.draft, named)
+        named = canonical_weights(self.draft, weights)
         super().load_weights(_as_vllm_loads(self.draft, named))
+        taps = list(self.draft.taps)
+        logger.info(
+            "eagle3_plugin %s serves this draft as it was trained, taps %s", __version__, taps
+        )
 
 
 class Eagle3LlamaDraft(CanonicalDraft, Eagle3LlamaForCausalLM):
@@ -89,21 +92,6 @@ class Eagle3Qwen3Draft(CanonicalDraft, Eagle3Qwen3ForCausalLM):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
 
 
-def check_weights(config: DraftConfig, named: dict[str, torch.Tensor]) -> None:
-    """Raises DraftError with all tensors that are missing, extra, misfit or not finite."""
-    problems = tensor_problems(config, {name: tuple(t.shape) for name, t in named.items()})
-    for name, tensor in named.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.sum())):
-            bad = int((~torch.isfinite(tensor)).sum())
-            if bad:
-                message = f"{name} has {bad} values that are NaN or infinite"
-                problems.append(Problem("tensor-not-finite", message))
-    if config.has_vocab_map and "d2t" not in named:
-        problems.append(Problem("tensor-missing", "d2t is not in the checkpoint"))
-    if problems:
-        raise DraftError(problems, where="draft weights")
-
-
 def _fit_output_bias(attention, config: DraftConfig, quant_config, prefix: str) -> None:
     """An o_proj with a bias exactly when the draft has one (the stock classes decide otherwise)."""
     if (attention.o_proj.bias is not None) == config.attention_output_bias:
@@ -117,33 +105,14 @@ def _fit_output_bias(attention, config: DraftConfig, quant_config, prefix: str) 
     )
 
 
-def _as_vllm_loads(config: DraftConfig, named: dict[str, torch.Tensor]) -> Iterator[Named]:
+def _as_vllm_loads(config: DraftConfig, named: Tensors) -> Iterator[Named]:
     """Canonical tensors in the order of columns and rows that vLLM computes in."""
-    order = _ascending(config)
     full_map = config.has_vocab_map and config.draft_vocab_size == config.vocab_size
-    for name, tensor in named.items():
-        if name in ("fc.weight", "input_norm.weight") and order is not None:
-            tensor = _reorder_columns(tensor, order)
-        elif name.startswith("fc_norm.") and order is not None:
-            tap = int(name.split(".")[1])
-            name = f"fc_norm.{order.index(tap)}.weight"
-        elif name == "lm_head.weight" and full_map:
-            tensor = _rows_in_target_order(tensor, named["d2t"])
-        elif name == "d2t" and full_map:
-            continue
-        yield name, tensor
-
-
-def _ascending(config: DraftConfig) -> list[int] | None:
-    """Positions of the draft's taps in ascending order, or None if they are ascending already."""
-    if config.taps == "default" or list(config.taps) == sorted(config.taps):
-        return None
-    return sorted(range(config.num_taps), key=lambda i: config.taps[i])
-
-
-def _reorder_columns(tensor: torch.Tensor, order: list[int]) -> torch.Tensor:
-    blocks = tensor.chunk(len(order), dim=-1)
-    return torch.cat([blocks[i] for i in order], dim=-1)
+    for name, tensor in with_ascending_taps(config, named).items():
+        if name == "lm_head.weight" and full_map:
+            yield name, _rows_in_target_order(tensor, named["d2t"])
+        elif name != "d2t" or not full_map:
+            yield name, tensor
 
 
 def _rows_in_target_order(head: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

@@ -10,21 +10,21 @@ compile cache would not see the taps. So the config is replaced at birth.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from eagle3_plugin.engines.names import DRAFT_NAMES, QWEN3_NAMES, is_our_target, is_ours
-from eagle3_plugin.engines.vllm.draft_config import ARCHITECTURES, hugging_face_config
-from eagle3_plugin.errors import EngineError
+from eagle3_plugin.engines.draft_config import hugging_face_config, is_read
+from eagle3_plugin.engines.names import DRAFT_NAMES, QWEN3_NAMES, is_our_target
+from eagle3_plugin.engines.vllm.draft_config import ARCHITECTURES, engine_config
+from eagle3_plugin.engines.wrap import require, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MODELS = "eagle3_plugin.engines.vllm.models"
-MARK = "__eagle3_plugin__"
+SUPPORTED = "vLLM 0.32"
 
 _target_of: ContextVar[dict[str, Any] | None] = ContextVar("eagle3_target", default=None)
 
@@ -38,34 +38,16 @@ def register() -> None:
 
     for name, class_name in class_names().items():
         ModelRegistry.register_model(name, f"{MODELS}:{class_name}")
-    for holder, attribute in ((SpeculativeConfig, "__post_init__"), (model_config, "get_config")):
-        if not callable(getattr(holder, attribute, None)):
-            raise EngineError(
-                f"vLLM {vllm.__version__} has no {holder.__name__}.{attribute}, which the plugin "
-                "needs to read drafts",
-                hint="Use vLLM 0.32, or leave the plugin out with VLLM_PLUGINS=.",
-            )
-    _wrap(SpeculativeConfig, "__post_init__", _while_reading_drafts)
-    _wrap(model_config, "get_config", _answer_for_drafts)
+    for holder, name in ((SpeculativeConfig, "__post_init__"), (model_config, "get_config")):
+        require(holder, name, f"vLLM {vllm.__version__}", SUPPORTED)
+    wrap(SpeculativeConfig, "__post_init__", _while_reading_drafts)
+    wrap(model_config, "get_config", _answer_for_drafts)
 
 
 def class_names() -> dict[str, str]:
     """Architecture name -> our class, for every name that a draft has been published under."""
     wild = {n: "Eagle3Qwen3Draft" if n in QWEN3_NAMES else "Eagle3LlamaDraft" for n in DRAFT_NAMES}
     return wild | {own: own for own in ARCHITECTURES.values()}
-
-
-def _wrap(holder: Any, name: str, around: Callable[..., Any]) -> None:
-    original = getattr(holder, name)
-    if hasattr(original, MARK):
-        return
-
-    @functools.wraps(original)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return around(original, *args, **kwargs)
-
-    setattr(wrapped, MARK, original)
-    setattr(holder, name, wrapped)
 
 
 def _while_reading_drafts(original: Callable[..., Any], self: Any, *args: Any) -> Any:
@@ -99,19 +81,12 @@ def _answer_for_drafts(
 ) -> Any:
     """vLLM's get_config, with the canonical config for an EAGLE-3 draft that we read."""
     target = _target_of.get()
-    if target is None or not _reads(str(model), revision):
+    if target is None or not is_read(str(model), revision):
         return original(model, trust_remote_code, revision, *args, **kwargs)
     from vllm.transformers_utils.config import patch_rope_parameters
 
-    config = hugging_face_config(str(model), revision, target)
+    config = hugging_face_config(str(model), revision, target, engine_config)
     override = kwargs.get("hf_overrides_fn")
     config = override(config) if override is not None else config
     patch_rope_parameters(config)
     return config
-
-
-def _reads(model: str, revision: str | None) -> bool:
-    from eagle3_plugin.draft.checkpoint import CONFIG, read_config
-    from eagle3_plugin.hub import resolve
-
-    return is_ours(read_config(resolve(model, revision=revision), CONFIG))

@@ -31,13 +31,14 @@ def report() -> dict[str, Any]:
     from vllm.plugins import load_general_plugins
 
     from eagle3_plugin import __version__
-    from eagle3_plugin.engines.vllm.plugin import MARK, MODELS, class_names
+    from eagle3_plugin.engines.vllm.plugin import MODELS, class_names
+    from eagle3_plugin.engines.wrap import is_wrapped
 
     load_general_plugins()
     names = {name: _resolved(name) for name in class_names()}
     hooks = {
-        "SpeculativeConfig.__post_init__": hasattr(SpeculativeConfig.__post_init__, MARK),
-        "get_config": hasattr(model_config.get_config, MARK),
+        "SpeculativeConfig.__post_init__": is_wrapped(SpeculativeConfig, "__post_init__"),
+        "get_config": is_wrapped(model_config, "get_config"),
     }
     entry_points = importlib.metadata.entry_points(group=GROUP)
     wrong = [n for n, c in class_names().items() if names[n] != f"{MODELS}:{c}"]

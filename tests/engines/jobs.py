@@ -1,8 +1,9 @@
-"""Sends jobs to `vllm_runner.py` in vLLM's environment, and says what the oracle expects."""
+"""Sends jobs to an engine's runner in its environment, and says what the oracle expects."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,15 @@ from eagle3_plugin.draft.reference import ReferenceDraft, read_weights
 from eagle3_plugin.draft.score import draft_for
 from eagle3_plugin.draft.target_config import read_target
 from eagle3_plugin.draft.target_model import TargetModel
+from eagle3_plugin.draft.tree import TreeRound, TreeShape, simulate_trees
 from eagle3_plugin.hub import resolve
 
-RUNNER = Path(__file__).with_name("vllm_runner.py")
+ROOT = Path(__file__).resolve().parents[2]
+RUNNERS = {
+    "vllm": Path(__file__).with_name("vllm_runner.py"),
+    "sglang": Path(__file__).with_name("sglang_runner.py"),
+}
+STAND_IN = ROOT / "eagle3_plugin" / "engines" / "sglang" / "cpu_kernels"
 Ids = list[int]
 
 
@@ -44,14 +51,21 @@ class Job:
         }
 
 
-def run_jobs(python: Path, jobs: list[Job], folder: Path, timeout_s: int = 1800) -> list[Any]:
-    """The results of the jobs, in order; the runner's log is kept in `folder`."""
+def run_jobs(
+    engine: str, jobs: list[Job], folder: Path, *, python: Path | None = None, timeout_s: int = 2400
+) -> list[Any]:
+    """The results of the jobs, in order; the runner's log is kept in `folder`.
+
+    python: another interpreter than that of the engine's environment.
+    """
+    python = python or ROOT / ".venvs" / engine / "bin" / "python"
     folder.mkdir(parents=True, exist_ok=True)
     jobs_path, results_path = folder / "jobs.json", folder / "results.json"
     jobs_path.write_text(json.dumps([job.to_json() for job in jobs]))
     with (folder / "log.txt").open("w") as log:
-        command = [str(python), str(RUNNER), str(jobs_path), str(results_path)]
-        subprocess.run(command, stdout=log, stderr=log, check=True, timeout=timeout_s)
+        command = [str(python), str(RUNNERS[engine]), str(jobs_path), str(results_path)]
+        env = {**os.environ, "PYTHONPATH": str(STAND_IN)} if engine == "sglang" else None
+        subprocess.run(command, stdout=log, stderr=log, check=True, timeout=timeout_s, env=env)
     results: list[Any] = json.loads(results_path.read_text())
     return results
 
@@ -84,6 +98,15 @@ def oracle(
     target, module, taps = _load(job, settle)
     return [
         _chains(target, module, taps, prompt, output, chain)
+        for prompt, output in zip(job.prompts, outputs, strict=True)
+    ]
+
+
+def oracle_trees(job: Job, outputs: list[Ids], shape: TreeShape) -> list[list[TreeRound]]:
+    """The oracle's rounds with trees on what the engine wrote for each prompt, in float32."""
+    target, module, taps = _load(job, None)
+    return [
+        _trees(target, module, taps, prompt, output, shape)
         for prompt, output in zip(job.prompts, outputs, strict=True)
     ]
 
@@ -130,3 +153,18 @@ def _chains(
     with torch.no_grad():
         found = simulate_chain(module, wide, ids, starts, chain)
     return Expected(found.ids.tolist(), found.margins.tolist(), [int(n) for n in found.num_matches])
+
+
+def _trees(
+    target: TargetModel,
+    module: ReferenceDraft,
+    taps: tuple[int, ...],
+    prompt: Ids,
+    output: Ids,
+    shape: TreeShape,
+) -> list[TreeRound]:
+    ids = torch.tensor(prompt + output + [0] * shape.num_steps)
+    known = len(prompt) + len(output)
+    states = target.states(ids[: known - 1], taps)
+    wide = torch.cat([states[k] for k in taps], dim=-1)
+    return simulate_trees(module, wide, ids, range(len(prompt) - 1, known - 2), shape)
