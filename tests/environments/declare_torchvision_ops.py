@@ -29,9 +29,9 @@ class DeclareFirst(MetaPathFinder):
             sys.meta_path.remove(self)
             import torch
 
-            library = torch.library.Library("torchvision", "FRAGMENT")
+            library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
             for schema in SCHEMAS:
-                library.define(schema)
+                library.define(schema)  # type: ignore[no-untyped-call]
             libraries.append(library)
         return None
 
