@@ -20,6 +20,9 @@ from torch import Tensor
 
 from eagle3_plugin.draft.reference import Cache, ReferenceDraft
 
+NUM_RANKS = 10
+"""How many of the draft's best tokens are looked at: the largest topk in published settings."""
+
 
 @dataclass(frozen=True)
 class Chains:
@@ -30,12 +33,16 @@ class Chains:
     margins: [starts, num_steps], the draft's best logit minus its second best; NaN where ids is -1.
     log_probs: [starts], of the first token that is to be drafted, over the draft's vocabulary;
         NaN where that token is not in it.
+    ranks: [starts, num_steps], which of the draft's NUM_RANKS best the known token is at each
+        depth (0 = the best) when all tokens before it are the known ones, whatever the chain
+        would have drafted; -1 = none of them.
     """
 
     num_matches: Tensor
     ids: Tensor
     margins: Tensor
     log_probs: Tensor
+    ranks: Tensor
 
 
 @torch.inference_mode()
@@ -76,50 +83,61 @@ def simulate_chain(
     starts: [starts], rows; the chain of start t is compared with ids[t + 2:], which must hold
         `num_steps` tokens for each.
 
-    Pass one runs over all rows; pass j has one query for each chain that is right so far. That
+    Pass one runs over all rows; pass j has one query for each start, fed the known token j. That
     query sees the pass-one keys of the rows up to its start, and the later keys of its own chain,
     which is the attention mask of training-time test (EAGLE-3, arXiv 2503.01840, section 3.2).
+    A chain that is right so far was fed what it drafted.
     """
+    if not len(starts):
+        return _no_chains(num_steps, taps.device)
     rows = torch.arange(len(taps), device=taps.device)
+    own = torch.eye(len(starts), dtype=torch.bool, device=taps.device)
+    known = ids[starts[:, None] + 2 + torch.arange(num_steps, device=taps.device)]
     cache: Cache = []
     embeds = draft.embed_tokens(ids[1 : len(taps) + 1])[None]
     normed, feedback = draft(embeds, draft.fuse(taps)[None], rows[None], cache)
     normed, feedback = normed[0, starts], feedback[0, starts]
-    alive = torch.arange(len(starts), device=taps.device)
-    owners = torch.empty(0, dtype=torch.int64, device=taps.device)
-    chains = _nothing_drafted(len(starts), num_steps, normed)
-    chains.log_probs[:] = _log_probs(draft, normed, ids[starts + 2])
-    for step in range(num_steps):
-        tokens, margins = _choose(draft, normed)
-        chains.ids[alive, step], chains.margins[alive, step] = tokens, margins
-        right = tokens == ids[starts[alive] + 2 + step]
-        alive, tokens, feedback = alive[right], tokens[right], feedback[right]
-        chains.num_matches[alive] += 1
-        if not len(alive) or step == num_steps - 1:
-            break
-        owners = torch.cat([owners, alive])
-        mask = torch.cat([rows <= starts[alive, None], owners == alive[:, None]], dim=1)
-        positions = starts[alive] + 1 + step
-        embeds = draft.embed_tokens(tokens)[None]
-        normed, feedback = draft(embeds, feedback[None], positions[None], cache, mask[None, None])
+    log_probs = _log_probs(draft, normed, known[:, 0])
+    chosen = [_choose(draft, normed, known[:, 0])]
+    seen = rows <= starts[:, None]
+    for step in range(1, num_steps):
+        seen = torch.cat([seen, own], dim=1)
+        embeds = draft.embed_tokens(known[:, step - 1])[None]
+        positions = (starts + step)[None]
+        normed, feedback = draft(embeds, feedback[None], positions, cache, seen[None, None])
         normed, feedback = normed[0], feedback[0]
-    return chains
+        chosen.append(_choose(draft, normed, known[:, step]))
+    tokens, margins, ranks = (torch.stack(column, dim=1) for column in zip(*chosen, strict=True))
+    return _followed(tokens, margins, tokens == known, log_probs, ranks)
 
 
-def _nothing_drafted(num_starts: int, num_steps: int, like: Tensor) -> Chains:
-    device, dtype = like.device, _wide(like[:0]).dtype
+def _no_chains(num_steps: int, device: torch.device) -> Chains:
+    none = torch.empty(0, num_steps, device=device)
+    return _followed(none.long(), none, none.bool(), none[:, 0], none.long())
+
+
+def _followed(
+    tokens: Tensor, margins: Tensor, is_right: Tensor, log_probs: Tensor, ranks: Tensor
+) -> Chains:
+    """Drafted tokens and margins up to the first wrong one of each chain."""
+    num_matches = is_right.long().cumprod(dim=1).sum(dim=1)
+    is_drafted = torch.arange(tokens.shape[1], device=tokens.device) <= num_matches[:, None]
     return Chains(
-        num_matches=torch.zeros(num_starts, dtype=torch.int64, device=device),
-        ids=torch.full((num_starts, num_steps), -1, device=device),
-        margins=torch.full((num_starts, num_steps), torch.nan, dtype=dtype, device=device),
-        log_probs=torch.full((num_starts,), torch.nan, dtype=dtype, device=device),
+        num_matches=num_matches,
+        ids=tokens.where(is_drafted, -1),
+        margins=margins.where(is_drafted, torch.nan),
+        log_probs=log_probs,
+        ranks=ranks,
     )
 
 
-def _choose(draft: ReferenceDraft, normed: Tensor) -> tuple[Tensor, Tensor]:
-    """The best token of each row as a target id, and its logit's lead over the second."""
-    best = _wide(draft.logits(normed)).topk(2, dim=-1)
-    return draft.to_target_ids(best.indices[:, 0]), best.values[:, 0] - best.values[:, 1]
+def _choose(draft: ReferenceDraft, normed: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best token of each row, its logit's lead over the second, the rank of the known one."""
+    best = _wide(draft.logits(normed)).topk(min(NUM_RANKS, draft.config.draft_vocab_size), dim=-1)
+    candidates = draft.to_target_ids(best.indices)
+    is_known = candidates == known[:, None]
+    ranks = is_known.int().argmax(dim=1).where(is_known.any(dim=1), -1)
+    return candidates[:, 0], best.values[:, 0] - best.values[:, 1], ranks
 
 
 def _log_probs(draft: ReferenceDraft, normed: Tensor, targets: Tensor) -> Tensor:

@@ -7,10 +7,14 @@ are out. The last round may run past the end and counts in full, as in the engin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eagle3_plugin.draft.tree import TreeShape
 
 SCHEMA = 1
 
@@ -20,8 +24,9 @@ class Round:
     """One verify, which began when `num_known` generated tokens were known.
 
     draft_margin: the least lead (best logit minus second best) of the drafted tokens up to the
-        first wrong one; target_margin: the least lead of the tokens that the round yields. A
-        round that differs between two programs is a near-tie when one of them is tiny.
+        first wrong one, for a tree the `margin` of draft/tree.py; target_margin: the least lead
+        of the tokens that the round yields. A round that differs between two programs is a
+        near-tie when one of them is tiny.
     """
 
     num_known: int
@@ -38,6 +43,9 @@ class PromptScore:
     draft_margins: for each start, the leads of the drafted tokens up to the first wrong one.
     target_margins: the lead of each written token, those past the end that a last round needs
         included.
+    ranks: for each start and depth, which of the draft's best the written token is (0 = best)
+        after the written tokens before it; -1 = not among those that were looked at.
+    tree_rounds: for each tree that was asked for, the rounds of a greedy run that drafts it.
     """
 
     set: str
@@ -47,6 +55,8 @@ class PromptScore:
     num_matches: tuple[int, ...]
     draft_margins: tuple[tuple[float, ...], ...]
     target_margins: tuple[float, ...]
+    ranks: tuple[tuple[int, ...], ...]
+    tree_rounds: tuple[tuple[Round, ...], ...]
 
     def rounds(self, chain: int) -> tuple[Round, ...]:
         """The rounds of a greedy run that drafts `chain` tokens each time."""
@@ -67,14 +77,55 @@ class PromptScore:
 
 
 @dataclass(frozen=True)
+class TreeScore:
+    """The rounds of every prompt with one tree."""
+
+    shape: TreeShape
+    rounds: tuple[tuple[Round, ...], ...]
+
+    @property
+    def rounds_per_prompt(self) -> tuple[int, ...]:
+        return tuple(map(len, self.rounds))
+
+    @property
+    def tokens_per_verify(self) -> float | None:
+        """Tokens per verify, the bonus included; None without a round."""
+        return _mean(r.num_accepted + 1 for rounds in self.rounds for r in rounds)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "num_steps": self.shape.num_steps,
+            "topk": self.shape.topk,
+            "num_draft_tokens": self.shape.num_draft_tokens,
+            "tokens_per_verify": self.tokens_per_verify,
+            "num_rounds": sum(self.rounds_per_prompt),
+            "rounds_per_prompt": list(self.rounds_per_prompt),
+        }
+
+
+@dataclass(frozen=True)
 class ScoreResult:
-    """The acceptance of a draft on a set of prompts; `chain` is the longest chain."""
+    """The acceptance of a draft on a set of prompts.
+
+    chain: the longest chain; trees: the trees that were judged besides; num_ranks: how many of
+    the draft's best tokens the ranks are among.
+    """
 
     chain: int
     max_new_tokens: int
     dtype: str
     taps: tuple[int, ...]
     prompts: tuple[PromptScore, ...]
+    num_ranks: int
+    trees: tuple[TreeShape, ...] = ()
+
+    @property
+    def tree_scores(self) -> tuple[TreeScore, ...]:
+        """What each tree yields, in the order asked for."""
+        return tuple(
+            TreeScore(shape, tuple(prompt.tree_rounds[index] for prompt in self.prompts))
+            for index, shape in enumerate(self.trees)
+        )
 
     @property
     def rounds_per_prompt(self) -> tuple[int, ...]:
@@ -128,6 +179,19 @@ class ScoreResult:
         return tuple(after / before if before else None for before, after in pairwise(reached))
 
     @property
+    def rank_rate_conditional(self) -> tuple[tuple[float, ...], ...]:
+        """For each depth the share of starts whose written token has rank 0, 1, … `num_ranks` - 1.
+
+        Of all starts, whatever a round would have drafted there: the tokens written before it are
+        what the draft was fed. What is missing to 1 is the share outside these ranks.
+        """
+        starts = [ranks for prompt in self.prompts for ranks in prompt.ranks]
+        counts = [Counter(depth) for depth in zip(*starts, strict=True)]
+        return tuple(
+            tuple(count[rank] / len(starts) for rank in range(self.num_ranks)) for count in counts
+        )
+
+    @property
     def prompt_sets(self) -> dict[str, dict[int, float]]:
         """Tokens per verify by chain length for each named set; a set without rounds has none."""
         names = dict.fromkeys(prompt.set for prompt in self.prompts)
@@ -152,6 +216,11 @@ class ScoreResult:
             "acceptance_rate_conditional": list(self.acceptance_rate_conditional),
             "prompt_sets": {name: _string_keys(v) for name, v in self.prompt_sets.items()},
             "rounds_per_prompt": list(self.rounds_per_prompt),
+            "rank_wise": {
+                "topk": self.num_ranks,
+                "acceptance_rate_conditional": [list(d) for d in self.rank_rate_conditional],
+            },
+            "trees": [tree.to_json() for tree in self.tree_scores],
         }
 
 

@@ -3,7 +3,8 @@
 The target continues each prompt once; one more pass over the text gives the states of all taps,
 and then every chain from every token is judged at once (chain.py). The counts equal those of a
 live loop of draft and verify, so they say what an engine in the same dtype should reach: lower
-acceptance there means bad wiring, low acceptance here means a bad draft.
+acceptance there means bad wiring, low acceptance here means a bad draft. Trees are drafted round
+by round (tree.py).
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eagle3_plugin.draft.chain import Chains, simulate_chain
+from eagle3_plugin.draft.chain import NUM_RANKS, Chains, simulate_chain
 from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.reference import ReferenceDraft
-from eagle3_plugin.draft.rounds import PromptScore, ScoreResult
+from eagle3_plugin.draft.rounds import PromptScore, Round, ScoreResult
 from eagle3_plugin.draft.target_model import Continuation, TargetModel
+from eagle3_plugin.draft.tree import TreeShape, check_vocabulary, simulate_trees
 from eagle3_plugin.errors import Eagle3Error, TargetError, UsageError
 
 Dtype = Literal["float64", "float32", "bfloat16", "float16"]
@@ -39,6 +41,7 @@ def score(
     *,
     chain: int = 7,
     max_new_tokens: int = 128,
+    trees: Sequence[TreeShape] = (),
     dtype: Dtype = "float32",
     device: str = "cpu",
     ignore_end: bool = False,
@@ -46,6 +49,7 @@ def score(
 ) -> ScoreResult:
     """How many tokens a verify yields with this draft, for every chain length up to `chain`.
 
+    trees: what to judge besides, as SGLang drafts them.
     ignore_end: whether the target writes on after its end token, as engines do with ignore_eos.
     """
     target = TargetModel.load(target_folder, dtype=getattr(torch, dtype), device=device)
@@ -56,6 +60,7 @@ def score(
         prompts,
         chain=chain,
         max_new_tokens=max_new_tokens,
+        trees=trees,
         ignore_end=ignore_end,
         progress=progress,
     )
@@ -95,25 +100,37 @@ def score_on(
     *,
     chain: int = 7,
     max_new_tokens: int = 128,
+    trees: Sequence[TreeShape] = (),
     ignore_end: bool = False,
     progress: Progress | None = None,
 ) -> ScoreResult:
     """`score` for a target and a draft that are in memory."""
+    for shape in trees:
+        check_vocabulary(shape, draft.config.draft_vocab_size)
     taps = draft.config.taps_for(target.num_layers)
     scores = []
     for prompt, text in continuations(
-        target, prompts, chain, max_new_tokens, ignore_end=ignore_end, progress=progress
+        target,
+        prompts,
+        chain,
+        max_new_tokens,
+        trees=trees,
+        ignore_end=ignore_end,
+        progress=progress,
     ):
         states = target.states(text.ids[: num_rows(text)], taps)
         chains = judge(draft, text, states, taps, chain)
-        scores.append(_prompt_score(prompt, text, chains))
+        rounds = tuple(judge_tree(draft, text, states, taps, shape) for shape in trees)
+        scores.append(_prompt_score(prompt, text, chains, rounds))
     if not any(prompt.num_matches for prompt in scores):
         raise Eagle3Error(
             f"nothing to score: all {len(scores)} continuations ended with their first token",
             hint="Use other prompts, or ignore the end token.",
         )
     dtype = str(target.embed.dtype).removeprefix("torch.")
-    return ScoreResult(chain, max_new_tokens, dtype, taps, tuple(scores))
+    return ScoreResult(
+        chain, max_new_tokens, dtype, taps, tuple(scores), num_ranks=NUM_RANKS, trees=tuple(trees)
+    )
 
 
 def continuations(
@@ -122,10 +139,11 @@ def continuations(
     chain: int,
     max_new_tokens: int,
     *,
+    trees: Sequence[TreeShape] = (),
     ignore_end: bool,
     progress: Progress | None,
 ) -> list[tuple[Prompt, Continuation]]:
-    """What the target writes after each prompt, with the overhang that chains need."""
+    """What the target writes after each prompt, with the overhang that chains and trees need."""
     if chain < 1 or max_new_tokens < 2:
         raise UsageError(
             f"chain is {chain} and max_new_tokens is {max_new_tokens}, "
@@ -139,7 +157,7 @@ def continuations(
         text = target.continue_greedily(
             ids,
             max_new_tokens,
-            overhang=chain - 1,
+            overhang=max(chain, *(shape.num_steps for shape in trees), 1) - 1,
             end_ids=() if ignore_end else target.end_ids,
             progress=progress and (lambda n, done=done: progress(done + n, total)),
         )
@@ -157,10 +175,33 @@ def judge(
     chain: int,
 ) -> Chains:
     """The chains from every generated token of a continuation, with these taps."""
-    fused = torch.cat([states[tap] for tap in taps], dim=-1)
+    wide = torch.cat([states[tap] for tap in taps], dim=-1)
+    starts = torch.tensor(list(_starts(text)), dtype=torch.int64, device=wide.device)
+    return simulate_chain(draft, wide, text.ids, starts, chain)
+
+
+def judge_tree(
+    draft: ReferenceDraft,
+    text: Continuation,
+    states: Mapping[int, Tensor],
+    taps: Sequence[int],
+    shape: TreeShape,
+) -> tuple[Round, ...]:
+    """The rounds of a greedy run with this tree over a continuation, with these taps."""
+    wide = torch.cat([states[tap] for tap in taps], dim=-1)
+    starts, margins = _starts(text), text.margins.tolist()
+    rounds = []
+    for found in simulate_trees(draft, wide, text.ids, starts, shape):
+        known = found.start - starts.start + 1
+        yielded = margins[known : known + found.num_accepted + 1]
+        rounds.append(Round(known, found.num_accepted, found.tree.margin, min(yielded)))
+    return tuple(rounds)
+
+
+def _starts(text: Continuation) -> range:
+    """The rows that a round may begin at: one generated token known, or more, but not all."""
     first = text.num_prompt_tokens - 1
-    starts = torch.arange(first, first + text.num_generated - 1, device=fused.device)
-    return simulate_chain(draft, fused, text.ids, starts, chain)
+    return range(first, first + text.num_generated - 1)
 
 
 def num_rows(text: Continuation) -> int:
@@ -168,7 +209,12 @@ def num_rows(text: Continuation) -> int:
     return max(text.num_prompt_tokens + text.num_generated - 2, 1)
 
 
-def _prompt_score(prompt: Prompt, text: Continuation, chains: Chains) -> PromptScore:
+def _prompt_score(
+    prompt: Prompt,
+    text: Continuation,
+    chains: Chains,
+    tree_rounds: tuple[tuple[Round, ...], ...],
+) -> PromptScore:
     end = text.num_prompt_tokens + text.num_generated
     margins = [[m for m in row if m == m] for row in chains.margins.tolist()]
     return PromptScore(
@@ -179,6 +225,8 @@ def _prompt_score(prompt: Prompt, text: Continuation, chains: Chains) -> PromptS
         num_matches=tuple(chains.num_matches.tolist()),
         draft_margins=tuple(map(tuple, margins)),
         target_margins=tuple(text.margins.tolist()),
+        ranks=tuple(map(tuple, chains.ranks.tolist())),
+        tree_rounds=tree_rounds,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ try:
     from eagle3_plugin.draft.reference import read_weights
     from eagle3_plugin.draft.score import Dtype, score
     from eagle3_plugin.draft.sweep import SweepResult, sweep_taps
+    from eagle3_plugin.draft.tree import TreeShape
 except ModuleNotFoundError as missing:
     raise MissingExtraError(
         f"scoring needs {missing.name}, which is not installed",
@@ -29,7 +31,7 @@ except ModuleNotFoundError as missing:
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What to score with; `prompts` is None for the bundled set."""
+    """What to score with: `prompts` is None for the bundled set, `trees` are as typed (5,4,16)."""
 
     target: str
     prompts: Path | None
@@ -38,6 +40,7 @@ class ScoreRequest:
     dtype: str
     device: str
     sweep: bool
+    trees: tuple[str, ...] = ()
 
 
 def run_score(
@@ -48,7 +51,8 @@ def run_score(
     dtype = next((d for d in dtypes if d == request.dtype), None)
     if dtype is None:
         raise UsageError(f"--dtype {request.dtype}: expected one of {', '.join(dtypes)}")
-    run = sweep_taps if request.sweep else score
+    trees = [TreeShape.parse(text) for text in request.trees]
+    run = sweep_taps if request.sweep else functools.partial(score, trees=trees)
     return run(
         draft.config,
         read_weights(draft),

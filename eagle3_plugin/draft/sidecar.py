@@ -71,7 +71,7 @@ def with_expected_acceptance(kept: Json, score: Json, target: str, day: str) -> 
     """An eagle3.json with what a score measured, and with what it was measured."""
     keys = (
         "chain", "dtype", "num_prompts", "num_rounds", "max_new_tokens", "tokens_per_verify",
-        "acceptance_rate", "acceptance_rate_conditional", "prompt_sets",
+        "acceptance_rate", "acceptance_rate_conditional", "prompt_sets", "rank_wise", "trees",
     )  # fmt: skip
     measured = {key: score[key] for key in keys}
     by = f"eagle3_plugin {__version__}"

@@ -2,78 +2,23 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from eagle3_plugin.draft.chain import draft_chain, simulate_chain
-from eagle3_plugin.draft.reference import Cache, ReferenceDraft
+from eagle3_plugin.draft.chain import NUM_RANKS, simulate_chain
+from eagle3_plugin.draft.reference import Cache
 from tests import drafts
-
-NUM_STEPS = 4
-NUM_PROMPT_TOKENS = 5
-NUM_TOKENS = 90
-
-
-@dataclass(frozen=True)
-class Text:
-    """ids [tokens], what a target is taken to write; taps [tokens, ...] of each."""
-
-    draft: ReferenceDraft
-    ids: Tensor
-    taps: Tensor
-
-    def chain(self, start: int, num_steps: int = NUM_STEPS) -> list[int]:
-        """The chain from the row `start`, drafted alone."""
-        embeds_of = self.draft.embed_tokens
-        taps, ids = self.taps[: start + 1], self.ids[: start + 2]
-        return draft_chain(self.draft, embeds_of, taps, ids, num_steps)
-
-    @property
-    def starts(self) -> Tensor:
-        return torch.arange(NUM_PROMPT_TOKENS - 1, len(self.ids) - NUM_STEPS - 1)
-
-
-def write_text(**changes: Any) -> Text:
-    """A text in which stretches of a few drafted tokens alternate with random tokens."""
-    choose = random.Random(0)
-    generator = torch.Generator().manual_seed(0)
-    config = drafts.draft_config(embedding="own", **changes)
-    ids = drafts.vocab_map(config)
-    draft = ReferenceDraft(config, None if ids is None else torch.tensor(ids)).double()
-    for name, weight in draft.named_parameters():
-        with torch.no_grad():
-            noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
-            weight.copy_(noise * 0.2 + ("norm" in name))
-    width = config.num_taps * config.target_hidden_size
-    taps = torch.randn(NUM_TOKENS, width, generator=generator, dtype=torch.float64)
-    text = Text(draft, torch.arange(NUM_PROMPT_TOKENS), taps)
-    while len(text.ids) < NUM_TOKENS:
-        drafted = text.chain(len(text.ids) - 2)[: choose.randint(0, NUM_STEPS)]
-        tail = torch.tensor([*drafted, choose.randrange(config.vocab_size)])
-        text = Text(draft, torch.cat([text.ids, tail])[:NUM_TOKENS], taps)
-    return text
-
-
-def num_right(drafted: list[int], written: Tensor) -> int:
-    """How many tokens of the chain are the written ones."""
-    for position, token in enumerate(drafted):
-        if token != int(written[position]):
-            return position
-    return len(drafted)
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "qwen3, normed residual": {"decoder": "qwen3", "residual": "normed"},
-    "norm_output": {"feedback": "postnorm"},
-    "two layers": {"num_layers": 2},
-    "full vocabulary": {"draft_vocab_size": 512, "has_vocab_map": False},
-}
+from tests.random_text import (
+    NUM_PROMPT_TOKENS,
+    NUM_STEPS,
+    NUM_TOKENS,
+    VARIANTS,
+    Text,
+    num_right,
+    write_text,
+)
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
@@ -176,3 +121,40 @@ def test_a_wrong_first_token_everywhere_ends_all_chains_after_one_step() -> None
     drafted = text.chain(NUM_PROMPT_TOKENS - 2)[0]
     assert chains.num_matches.tolist() == [0]
     assert chains.ids.tolist() == [[drafted, -1, -1, -1]]
+
+
+def known_ranks(text: Text, start: int) -> list[int]:
+    """Where each written token stands among the draft's, fed the written ones before it."""
+    draft, cache = text.draft, Cache()
+    embeds = draft.embed_tokens(text.ids[1 : start + 2])[None]
+    hidden, positions = draft.fuse(text.taps[: start + 1])[None], torch.arange(start + 1)[None]
+    ranks = []
+    for written in text.ids[start + 2 : start + 2 + NUM_STEPS]:
+        normed, hidden = draft(embeds, hidden[:, -len(embeds[0]) :], positions, cache)
+        order = draft.logits(normed[0, -1]).argsort(descending=True)
+        ids = draft.to_target_ids(order)[:NUM_RANKS].tolist()
+        ranks.append(ids.index(int(written)) if int(written) in ids else -1)
+        embeds, positions = draft.embed_tokens(written)[None, None], positions[:, -1:] + 1
+    return ranks
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_ranks_are_those_of_the_written_tokens_though_the_chain_was_wrong_before(
+    changes: dict[str, Any],
+) -> None:
+    text = write_text(**changes)
+
+    chains = simulate_chain(text.draft, text.taps[:-1], text.ids, text.starts, NUM_STEPS)
+
+    assert chains.ranks.tolist() == [known_ranks(text, start) for start in text.starts.tolist()]
+    after_a_wrong_one = chains.ranks[:, 1][chains.num_matches == 0]
+    assert {rank >= 0 for rank in after_a_wrong_one.tolist()} == {True, False}
+
+
+def test_no_start_makes_no_chain() -> None:
+    text = write_text()
+
+    chains = simulate_chain(text.draft, text.taps[:-1], text.ids, text.starts[:0], NUM_STEPS)
+
+    assert [tuple(x.shape) for x in (chains.ids, chains.margins, chains.ranks)] == [(0, 4)] * 3
+    assert (tuple(chains.num_matches.shape), tuple(chains.log_probs.shape)) == ((0,), (0,))

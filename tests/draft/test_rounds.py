@@ -6,7 +6,10 @@ import subprocess
 import sys
 from typing import Any
 
-from eagle3_plugin.draft.rounds import PromptScore, Round, ScoreResult
+import pytest
+
+from eagle3_plugin.draft.rounds import PromptScore, Round, ScoreResult, TreeScore
+from eagle3_plugin.draft.tree import TreeShape
 
 
 def prompt(matches: tuple[int, ...], **changes: Any) -> PromptScore:
@@ -19,12 +22,14 @@ def prompt(matches: tuple[int, ...], **changes: Any) -> PromptScore:
         "num_matches": matches,
         "draft_margins": tuple((1.0,) * 3 for _ in matches),
         "target_margins": (1.0,) * (len(matches) + 3),
+        "ranks": ((0, 1, 0),) * len(matches),
+        "tree_rounds": (),
     }
     return PromptScore(**(values | changes))
 
 
-def result(*prompts: PromptScore, chain: int = 3) -> ScoreResult:
-    return ScoreResult(chain, 16, "float32", (2, 4, 5), prompts)
+def result(*prompts: PromptScore, chain: int = 3, trees: tuple[TreeShape, ...] = ()) -> ScoreResult:
+    return ScoreResult(chain, 16, "float32", (2, 4, 5), prompts, num_ranks=3, trees=trees)
 
 
 TEN = prompt((2, 0, 0, 3, 1, 1, 0, 1, 3))
@@ -110,8 +115,47 @@ def test_texts_shorter_than_four_tokens_have_no_share_of_distinct_4grams() -> No
     assert result(prompt((0, 0))).distinct_4grams is None
 
 
+def test_ranks_are_counted_over_all_starts_at_each_depth() -> None:
+    """Four starts, the last of another prompt; rank 2 never comes, -1 is no rank."""
+    first = prompt((1, 0, 0), ranks=((0, 1), (0, -1), (1, 0)))
+    second = prompt((1,), ranks=((0, -1),))
+
+    assert result(first, second).rank_rate_conditional == ((0.75, 0.25, 0.0), (0.25, 0.25, 0.0))
+
+
+def rounds(*accepted: int) -> tuple[Round, ...]:
+    return tuple(Round(1, n, 1.0, 1.0) for n in accepted)
+
+
+def test_each_tree_has_its_rounds_and_tokens_per_verify() -> None:
+    small, large = TreeShape(2, 4, 8), TreeShape(5, 4, 16)
+    first = prompt((1, 0, 0), tree_rounds=(rounds(1, 0), rounds(2)))
+    second = prompt((), tree_rounds=((), ()))
+
+    found = result(first, second, trees=(small, large)).tree_scores
+
+    assert found == (
+        TreeScore(small, (rounds(1, 0), ())),
+        TreeScore(large, (rounds(2), ())),
+    )
+    assert [tree.tokens_per_verify for tree in found] == [1.5, 3.0]
+    assert found[0].rounds_per_prompt == (2, 0)
+    assert TreeScore(small, ((), ())).tokens_per_verify is None
+
+
 def test_the_json_form() -> None:
-    assert result(prompt((1, 0, 0)), chain=2).to_json() == {
+    tree = TreeShape(2, 4, 8)
+    scored = prompt((1, 0, 0), ranks=((0, 0), (1, -1), (2, 0)), tree_rounds=(rounds(2),))
+    json = result(scored, chain=2, trees=(tree,)).to_json()
+    rank_wise = json.pop("rank_wise")
+
+    third = pytest.approx(1 / 3)
+    assert rank_wise["topk"] == 3
+    assert rank_wise["acceptance_rate_conditional"] == [
+        [third, third, third],
+        [pytest.approx(2 / 3), 0.0, 0.0],
+    ]
+    assert json == {
         "schema": 1,
         "chain": 2,
         "max_new_tokens": 16,
@@ -127,6 +171,16 @@ def test_the_json_form() -> None:
         "acceptance_rate_conditional": [0.5, 0.0],
         "prompt_sets": {"code": {"1": 1.5, "2": 1.5}},
         "rounds_per_prompt": [2],
+        "trees": [
+            {
+                "num_steps": 2,
+                "topk": 4,
+                "num_draft_tokens": 8,
+                "tokens_per_verify": 3.0,
+                "num_rounds": 1,
+                "rounds_per_prompt": [1],
+            }
+        ],
     }
 
 

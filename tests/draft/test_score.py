@@ -20,6 +20,7 @@ from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import ScoreResult
 from eagle3_plugin.draft.score import draft_for, score, score_on
 from eagle3_plugin.draft.target_model import TargetModel
+from eagle3_plugin.draft.tree import ROOT, TreeShape, draft_tree, run_prefix
 from eagle3_plugin.errors import Eagle3Error, TargetError, UsageError
 from tests import drafts
 from tests.memorised_pair import (
@@ -36,6 +37,9 @@ from tests.memorised_pair import (
 CONFIG = drafts.draft_config(
     vocab_size=96, draft_vocab_size=80, taps=(1, 3, 6), lm_head="own", rope={"theta": 1e4}
 )
+
+
+TREES = (TreeShape(3, 1, 4), TreeShape(3, 4, 8), TreeShape(5, 4, 16))
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +73,34 @@ def live_rounds(model: Any, draft: ReferenceDraft, prompt: Prompt, chain: int) -
     return accepted
 
 
+def live_tree_rounds(
+    model: Any, draft: ReferenceDraft, prompt: Prompt, shape: TreeShape
+) -> list[int]:
+    """The same with a tree, each path of which the target judges alone."""
+    ids = continue_by_hand(model, prompt, 1)
+    accepted = []
+    while len(ids) < 8 + NUM_NEW_TOKENS:
+        taps = taps_by_hand(model, ids[:-1], CONFIG.taps_for(6))
+        tree = draft_tree(run_prefix(draft, taps, ids), len(taps) - 1, shape)
+        paths: dict[int, list[int]] = {ROOT: []}
+        for node, (token, parent) in enumerate(zip(tree.tokens, tree.parents, strict=True)):
+            paths[node] = [*paths[parent], token]
+        right: list[list[int]] = [[]]
+        for path in sorted(paths.values(), key=len)[1:]:
+            before = torch.cat([ids, torch.tensor(path[:-1], dtype=torch.int64)])
+            with torch.no_grad():
+                written = int(model(before[None]).logits[0, -1].argmax())
+            right += [path] if path[:-1] == right[-1] and path[-1] == written else []
+        accepted.append(len(right[-1]))
+        with torch.no_grad():
+            tried = torch.cat([ids, torch.tensor(right[-1], dtype=torch.int64)])
+            ids = torch.cat([tried, model(tried[None]).logits[0, -1:].argmax(-1)])
+    return accepted
+
+
 @pytest.fixture(scope="module")
 def result(target: TargetModel, draft: ReferenceDraft) -> ScoreResult:
-    return score_on(target, draft, PROMPTS, chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS)
+    return score_on(target, draft, PROMPTS, chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS, trees=TREES)
 
 
 def test_the_draft_of_these_tests_is_right_at_every_depth(result: ScoreResult) -> None:
@@ -85,6 +114,52 @@ def test_the_rounds_are_those_of_a_live_loop(
     for prompt, scored in zip(PROMPTS, result.prompts, strict=True):
         live = live_rounds(target.model, draft, prompt, chain)
         assert [r.num_accepted for r in scored.rounds(chain)] == live
+
+
+@pytest.mark.parametrize("index", range(3), ids=map(str, TREES))
+def test_the_rounds_of_a_tree_are_those_of_a_live_loop(
+    target: TargetModel, draft: ReferenceDraft, result: ScoreResult, index: int
+) -> None:
+    for prompt, scored in list(zip(PROMPTS, result.prompts, strict=True))[:2]:
+        live = live_tree_rounds(target.model, draft, prompt, TREES[index])
+        assert [r.num_accepted for r in scored.tree_rounds[index]] == live
+
+
+def test_a_tree_with_topk_1_has_the_rounds_of_the_chain(result: ScoreResult) -> None:
+    for scored in result.prompts:
+        found = [(r.num_known, r.num_accepted, r.target_margin) for r in scored.tree_rounds[0]]
+        chain = scored.rounds(CHAIN)
+        assert found == [(r.num_known, r.num_accepted, r.target_margin) for r in chain]
+
+
+def test_a_larger_tree_yields_more(result: ScoreResult) -> None:
+    chain, small, large = (tree.tokens_per_verify or 0 for tree in result.tree_scores)
+
+    assert chain < small < large
+
+
+def test_the_best_rank_after_one_token_is_where_chains_of_one_match(result: ScoreResult) -> None:
+    matches = [min(n, 1) for prompt in result.prompts for n in prompt.num_matches]
+
+    assert result.rank_rate_conditional[0][0] == pytest.approx(sum(matches) / len(matches))
+    assert all(0.5 < sum(rates) <= 1 for rates in result.rank_rate_conditional)
+
+
+def test_a_tree_wider_than_the_drafts_vocabulary_is_refused_before_anything_runs(
+    target: TargetModel, draft: ReferenceDraft
+) -> None:
+    seen: list[int] = []
+
+    with pytest.raises(UsageError, match="topk is 90, expected at most 80"):
+        score_on(
+            target,
+            draft,
+            PROMPTS,
+            trees=[TreeShape(2, 90, 4)],
+            progress=lambda done, _total: seen.append(done),
+        )
+
+    assert seen == []
 
 
 def test_the_text_is_the_targets_greedy_one(target: TargetModel, result: ScoreResult) -> None:
@@ -120,12 +195,17 @@ def test_the_json_form_has_these_keys(result: ScoreResult) -> None:
         "acceptance_rate_conditional",
         "prompt_sets",
         "rounds_per_prompt",
+        "rank_wise",
+        "trees",
     ]
     assert list(found["tokens_per_verify"]) == ["1", "2", "3"]
     assert list(found["prompt_sets"]) == ["even", "odd"]
     assert found["dtype"] == "float32"
     assert found["taps"] == [1, 3, 6]
     assert found["num_tokens"] == 6 * (NUM_NEW_TOKENS - 1)
+    assert found["rank_wise"]["topk"] == 10
+    assert [len(depth) for depth in found["rank_wise"]["acceptance_rate_conditional"]] == [10] * 3
+    assert [tree["num_draft_tokens"] for tree in found["trees"]] == [4, 8, 16]
 
 
 def test_the_margins_are_the_leads_of_the_logits(target: TargetModel, result: ScoreResult) -> None:
@@ -212,6 +292,7 @@ def test_score_loads_the_target_and_shares_its_embedding(
         PROMPTS,
         chain=CHAIN,
         max_new_tokens=NUM_NEW_TOKENS,
+        trees=TREES,
     )
 
     assert found == result
