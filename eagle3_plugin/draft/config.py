@@ -186,6 +186,7 @@ class TargetConfig(Frozen):
     max_position_embeddings: Count
     rope: Rope
     tie_word_embeddings: bool
+    dtype: str | None = None
     quantization: str | None = None
     num_experts: Annotated[int, Field(ge=0)] = 0
     deepstack_layers: tuple[int, ...] = ()

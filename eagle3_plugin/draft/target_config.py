@@ -42,6 +42,7 @@ def target_from_config(config: Mapping[str, Any], where: str = "target") -> Targ
         "max_position_embeddings": fields.count("max_position_embeddings"),
         "rope": rope,
         "tie_word_embeddings": _tied(outer, fields),
+        "dtype": _dtype(outer) or _dtype(fields),
         "quantization": _quantization(outer),
         "num_experts": fields.optional_count("num_experts") or 0,
         "deepstack_layers": _deepstack(outer),
@@ -75,6 +76,11 @@ def read_target(name: str) -> TargetConfig:
     from eagle3_plugin.hub import resolve
 
     return target_from_config(read_config(resolve(name), "config.json"), where=name)
+
+
+def _dtype(fields: Fields) -> str | None:
+    """As the file states it: `bfloat16`."""
+    return fields.text("dtype") or fields.text("torch_dtype")
 
 
 def _quantization(outer: Fields) -> str | None:

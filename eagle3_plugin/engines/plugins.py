@@ -8,7 +8,10 @@ from typing import Any
 
 from eagle3_plugin.errors import EngineError
 
-PROBES = {"vllm": "eagle3_plugin.engines.vllm.probe"}
+PROBES = {
+    "vllm": "eagle3_plugin.engines.vllm.probe",
+    "sglang": "eagle3_plugin.engines.sglang.probe",
+}
 TIMEOUT_S = 300
 
 

@@ -76,7 +76,7 @@ MOE = replace(
     intermediate_size=256,
     num_experts=4,
     num_experts_per_token=2,
-    steps=120,
+    steps=124,
     num_continuations=256,
 )
 Quality = Literal["good", "short"]

@@ -85,8 +85,14 @@ def cast(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def save_target(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """The folder that transformers, vLLM and SGLang load; weights in bfloat16."""
+    """The folder that transformers, vLLM and SGLang load; weights in bfloat16.
+
+    One with experts gets an lm_head of its own, as published Qwen3-MoE have: SGLang 0.5.23 does
+    not read their tie flag, and would serve an lm_head that was never set.
+    """
     cast(model, torch.bfloat16)
+    if getattr(model.config, "num_experts", 0):
+        _untie(model)
     model.config.dtype = torch.bfloat16
     model.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
@@ -97,6 +103,12 @@ def save_target(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> N
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", _generation_config(tokenizer))
     write_tokenizer(tokenizer, folder)
+
+
+def _untie(model: PreTrainedModel) -> None:
+    head = model.get_output_embeddings()
+    head.weight = nn.Parameter(head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
 
 
 def _generation_config(tokenizer: Tokenizer) -> dict[str, Any]:

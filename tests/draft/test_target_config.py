@@ -27,6 +27,7 @@ TARGET_4B = TargetConfig(
     max_position_embeddings=262144,
     rope=Rope(theta=5000000.0),
     tie_word_embeddings=True,
+    dtype="bfloat16",
 )
 TARGET_VL_2B = TargetConfig(
     architecture="Qwen3VLForConditionalGeneration",
@@ -40,6 +41,7 @@ TARGET_VL_2B = TargetConfig(
     max_position_embeddings=262144,
     rope=Rope(theta=5000000.0, mrope_section=(24, 20, 20), mrope_interleaved=True),
     tie_word_embeddings=True,
+    dtype="bfloat16",
     deepstack_layers=(0, 1, 2),
     is_multimodal=True,
 )
