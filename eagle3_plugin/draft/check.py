@@ -20,7 +20,7 @@ from eagle3_plugin.draft.rules import RULES
 from eagle3_plugin.draft.rules.rule import (
     COLUMNS,
     JUDGED,
-    NO_SGLANG_PLUGIN,
+    TITLES,
     Case,
     Engine,
     Rule,
@@ -29,6 +29,7 @@ from eagle3_plugin.draft.rules.rule import (
 )
 from eagle3_plugin.draft.rules.stock import (
     PLUGIN_NAMES,
+    PLUGIN_TARGETS,
     StockReading,
     read_as_sglang,
     read_as_vllm,
@@ -116,8 +117,9 @@ def installed_version(engine: Engine) -> str | None:
 def rules_table() -> str:
     """All rules as a Markdown table."""
     head = [
-        "| id | vLLM 0.32 | vLLM 0.32 with the plugin | SGLang 0.5.23 | what | source |",
-        "|---|---|---|---|---|---|",
+        "| id | vLLM 0.32 | vLLM 0.32 with the plugin | SGLang 0.5.23 | SGLang 0.5.23 with the "
+        "plugin | what | source |",
+        "|---|---|---|---|---|---|---|",
     ]
     return "\n".join([*head, *map(_table_row, sorted(RULES, key=lambda rule: rule.id))]) + "\n"
 
@@ -136,10 +138,10 @@ def _case(
     engine_version: str | None,
 ) -> Case:
     num_layers = target.num_layers if target else None
-    takes_over = plugin and engine == "vllm" and plugin_reads(checkpoint)
+    serves = plugin_serves(checkpoint, target)
     settle = replace(settle, target_num_layers=num_layers)
     unanswered = Settle(target_num_layers=num_layers)
-    found = _examined(checkpoint, settle, takes_over)
+    found = _examined(checkpoint, settle, plugin and serves)
     by_itself = examine(checkpoint, unanswered) if settle != unanswered else found
     return Case(
         found=found,
@@ -148,14 +150,20 @@ def _case(
         engine=engine,
         engine_version=engine_version,
         plugin_asked=plugin,
-        plugin=takes_over,
+        plugin_serves=serves,
         settle=settle,
         reading=_stock_reading(found, engine),
     )
 
 
+def plugin_serves(checkpoint: Checkpoint, target: TargetConfig | None) -> bool:
+    """Whether the plugin takes this pair over (an unknown target is taken for a Qwen3)."""
+    family = target is None or target.model_type.startswith(PLUGIN_TARGETS)
+    return family and plugin_reads(checkpoint)
+
+
 def plugin_reads(checkpoint: Checkpoint) -> bool:
-    """Whether the vLLM plugin takes this draft over; the others it leaves to vLLM."""
+    """Whether the plugin takes this draft over; the others it leaves to the engine."""
     kind = checkpoint.config.get("speculators_model_type")
     if kind is not None:
         return bool(kind == "eagle3")
@@ -217,8 +225,6 @@ def _remedy(rule: Rule, severity: Severity, case: Case) -> str:
 
 
 def _with_plugin(rule: Rule, case: Case) -> str:
-    if case.engine == "sglang":
-        return f"Not possible: {NO_SGLANG_PLUGIN}."
-    if case.plugin_asked and not case.plugin:
-        return "As stock vLLM: the plugin leaves this architecture to it."
+    if not case.plugin_serves:
+        return f"As stock {TITLES[case.engine]}: the plugin leaves this pair to it."
     return rule.plugin

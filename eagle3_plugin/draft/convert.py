@@ -101,7 +101,7 @@ def config_for(config: DraftConfig, dialect: str, *, where: str = "draft") -> Js
 
 
 def _remedy(config: DraftConfig) -> str:
-    serve = "Serve the draft as it is with vLLM and our plugin (no conversion needed)"
+    serve = "Serve the draft as it is with the plugin (no conversion needed)"
     able = sorted(name for name, module in WRITABLE.items() if not module.losses(config))
     if able:
         return f"{serve}, or write it as {' or '.join(able)}."

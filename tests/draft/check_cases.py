@@ -12,6 +12,7 @@ from eagle3_plugin.draft.check import Report, check
 from eagle3_plugin.draft.checkpoint import Checkpoint
 from eagle3_plugin.draft.config import TargetConfig
 from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED, Settle
+from eagle3_plugin.draft.rules.rule import Engine
 from eagle3_plugin.hub import resolve
 from tests.drafts import draft_config, write_random
 from tests.stored import edit_tensors, load_tensors, save_tensors, set_offsets
@@ -39,7 +40,7 @@ def target_config(**changes: Any) -> TargetConfig:
 
 @dataclass(frozen=True)
 class Trip:
-    """expected: rule -> severity in stock vLLM, in vLLM with the plugin, in stock SGLang.
+    """expected: rule -> severity in vLLM, vLLM with the plugin, SGLang, SGLang with the plugin.
 
     draft: changes of DraftConfig; fields: of config.json as it is written; edit: of the folder;
     target: of the target, None = no target is given.
@@ -72,13 +73,14 @@ def written(trip: Trip, folder: Path) -> Path:
 
 def run(trip: Trip, path: Path, column: str, settle: Settle | None = None) -> Report:
     """The report on a folder in one engine, with a case's target, answers and releases."""
+    engine: Engine = "sglang" if column.startswith("sglang") else "vllm"
     return check(
         opened(path),
         None if trip.target is None else target_config(**trip.target),
-        "sglang" if column == "sglang" else "vllm",
-        plugin=column == "vllm+plugin",
+        engine,
+        plugin=column.endswith("+plugin"),
         settle=trip.settle if settle is None else settle,
-        engine_version=trip.versions[column == "sglang"],
+        engine_version=trip.versions[engine == "sglang"],
     )
 
 
@@ -142,35 +144,38 @@ def nested_theta_removed(folder: Path) -> None:
 MROPE = {"rope": {"theta": 1e6, "mrope_section": (6, 5, 5), "mrope_interleaved": True}}
 IMAGES = MROPE | {"is_multimodal": True}
 SECTION = {"rope_type": "default", "mrope_section": [6, 5, 5]}
-ALL = "error error error"
-STOCK = "error info error"
+ALL = "error error error error"
+STOCK = "error info error info"
+WARNED = "warning warning warning warning"
+TOLD = "info info info info"
 ROOT: dict[str, Any] = {"taps": (3, 4, 6)}
 
 SETTING_TRIPS = (
-    Trip("an unknown release", {"engine-version-unknown": "info info info"},
+    Trip("an unknown release", {"engine-version-unknown": TOLD},
          versions=(None, None)),
-    Trip("another release", {"engine-version": "warning warning warning"},
+    Trip("another release", {"engine-version": WARNED},
          versions=("0.31.0", "0.5.24")),
     Trip("a local build of the release", {}, versions=("0.32.0+cpu", "0.5.23.post1")),
-    Trip("no target", {"target-unknown": "info info info"}, target=None),
+    Trip("no target", {"target-unknown": TOLD}, target=None),
     Trip("an answer that the files do not give",
-         {"answers-not-in-files": "- error -", "taps-misread": STOCK},
+         {"answers-not-in-files": "- error - error", "taps-misread": STOCK},
          settle=Settle(taps=(2, 4, 6))),
     Trip("an answer that the files give too", {}, settle=Settle(residual="raw")),
-    Trip("a draft called AngelSlim", {"taps-angelslim": "warning warning warning"},
+    Trip("a draft called AngelSlim", {"taps-angelslim": WARNED},
          folder="AngelSlim"),
-    Trip("AngelSlim's config", {"taps-angelslim": "warning warning warning"},
+    Trip("AngelSlim's config", {"taps-angelslim": WARNED},
          fields={"modal_type": "LLM"}),
-    Trip("norm_output false", {"norm-output-false": "info info info"},
+    Trip("norm_output false", {"norm-output-false": TOLD},
          fields={"norm_output": False}),
-    Trip("a stale eagle3.json", {"sidecar-stale": "warning error warning"}, edit=stale_sidecar),
+    Trip("a stale eagle3.json", {"sidecar-stale": "warning error warning error"},
+         edit=stale_sidecar),
 )  # fmt: skip
 
 PROBLEM_TRIPS = (
     Trip("no fc", {"not-eagle3": ALL}, edit=tensors(drop=("fc.weight",))),
     Trip("an unknown name",
          {"dialect-unknown": ALL, "architecture": ALL,
-          "plugin-not-ours": "- warning -"},
+          "plugin-not-ours": "- warning - warning"},
          fields={"architectures": ["MyDraft"]}),
     Trip("a field is absent", {"config-field-missing": ALL}, fields={"rms_norm_eps": None}),
     Trip("a field of another type", {"config-field-type": ALL}, fields={"num_hidden_layers": "1"}),
@@ -180,7 +185,7 @@ PROBLEM_TRIPS = (
     Trip("boundaries in eagle_config", {"taps-ambiguous": ALL},
          fields={"eagle_config": {TAP_IDS: [2, 4, 5]}}),
     Trip("output ids at the top level",
-         {"taps-ambiguous": ALL, "architecture": "- - error"}, dialect="vllm",
+         {"taps-ambiguous": ALL, "architecture": "- - error info"}, dialect="vllm",
          fields={TAP_IDS: [1, 3, 4]}),
     Trip("two lists that disagree", {"taps-conflict": ALL}, dialect="universal", draft=ROOT,
          fields={TAP_IDS: [2, 4, 6]}),
@@ -188,7 +193,7 @@ PROBLEM_TRIPS = (
          fields={"num_aux_hidden_states": 4}, edit=tensors(fc__weight=("BF16", (64, 256)))),
     Trip("a tap twice", {"taps-repeat": ALL}, fields={"eagle_config": {TAP_IDS: [2, 2, 5]}}),
     Trip("speculators without norm_before_residual",
-         {"residual-ambiguous": ALL, "format-speculators": "- - error"},
+         {"residual-ambiguous": ALL, "format-speculators": "- - error info"},
          dialect="speculators", fields={"norm_before_residual": None}),
     Trip("SpecForge's norm_output", {"norm-output-ambiguous": ALL}, fields={"norm_output": True}),
     Trip("a norm that is switched off", {"norm-conflict": ALL},
@@ -199,7 +204,7 @@ PROBLEM_TRIPS = (
     Trip("an unknown tensor", {"tensor-extra": ALL}, edit=tensors(extra=("BF16", (4,)))),
     Trip("a norm of another width", {"tensor-shape": ALL},
          edit=tensors(norm__weight=("BF16", (65,)))),
-    Trip("a norm under two names", {"tensor-twice": ALL, "tensor-prefix": "error info -"},
+    Trip("a norm under two names", {"tensor-twice": ALL, "tensor-prefix": "error info - -"},
          edit=tensors(model__norm__weight=("BF16", (64,)))),
     Trip("8-bit weights", {"tensor-dtype": ALL},
          edit=tensors(midlayer__mlp__up_proj__weight=("I8", (96, 64)))),
@@ -215,7 +220,7 @@ PROBLEM_TRIPS = (
     Trip("d2t leads out", {"d2t-range": ALL}, edit=offsets([0] * 127 + [400])),
     Trip("absolute ids in d2t", {"d2t-absolute": ALL}, edit=unmasked(list(range(200, 328)))),
     Trip("an id twice in d2t", {"d2t-duplicates": ALL}, edit=offsets([1, 0] + [0] * 126)),
-    Trip("d2t in floating point", {"d2t-dtype": "warning error error"},
+    Trip("d2t in floating point", {"d2t-dtype": "warning error error error"},
          edit=tensors(d2t=("F32", (128,)))),
     Trip("two thetas", {"rope-conflict": ALL},
          fields={"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}}),
@@ -234,19 +239,20 @@ PROBLEM_TRIPS = (
 WEIGHT_TRIPS = (
     Trip("a NaN", {"tensor-not-finite": ALL}, edit=not_a_number),
     Trip("a prefix", {"tensor-prefix": STOCK}, edit=prefixed),
-    Trip("a prefix everywhere but on the head", {"tensor-prefix": "error info -"},
+    Trip("a prefix everywhere but on the head", {"tensor-prefix": "error info - -"},
          edit=then(prefixed, renamed({"model.lm_head.weight": "lm_head.weight"}))),
-    Trip("old names of the norms", {"tensor-aux-norm-names": "error info -"},
+    Trip("old names of the norms", {"tensor-aux-norm-names": "error info - -"},
          draft={"fc_input_norm": "per_tap"},
          edit=renamed({"fc_norm.0.weight": "aux_norm_low.weight",
                        "fc_norm.1.weight": "aux_norm_mid.weight",
                        "fc_norm.2.weight": "aux_norm_high.weight"})),
-    Trip("the verifier's norm", {"tensor-dead": "error info -"},
+    Trip("the verifier's norm", {"tensor-dead": "error info - -"},
          edit=tensors(verifier_norm__weight=("BF16", (64,)))),
-    Trip("an empty t2d", {"t2d-disagrees": "warning warning warning"}, edit=zero_mask),
-    Trip("a norm in F32", {"tensor-dtype-mixed": "info info info"},
+    Trip("an empty t2d", {"t2d-disagrees": WARNED}, edit=zero_mask),
+    Trip("a norm in F32", {"tensor-dtype-mixed": TOLD},
          edit=tensors(norm__weight=("F32", (64,)))),
-    Trip("weights in F32", {"tensor-dtype-wide": "info info info"}, draft={"dtype": "F32"}),
-    Trip("a tensor above one MiB", {"weights-not-read": "info info info"},
+    Trip("weights in F32", {"tensor-dtype-wide": TOLD, "dtype-auto": "- - warning info"},
+         draft={"dtype": "F32"}),
+    Trip("a tensor above one MiB", {"weights-not-read": TOLD},
          draft={"draft_vocab_size": 16384, "vocab_size": 16385}, target={"vocab_size": 16385}),
 )  # fmt: skip

@@ -93,6 +93,7 @@ DRAFT_A = {
     "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "draft_vocab_size": 32000,
     "max_position_embeddings": 40960, "rope_theta": 1000000, "rope_scaling": None,
     "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "hidden_act": "silu",
+    "torch_dtype": "bfloat16",
 }  # fmt: skip
 
 
@@ -114,6 +115,7 @@ DRAFT_B = SIZES_B | {
     "architectures": ["LlamaForCausalLMEagle3"], "model_type": "llama",
     "target_model_type": "qwen3_vl", "intermediate_size": 6144, "num_hidden_layers": 1,
     "draft_vocab_size": 32000, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
 }  # fmt: skip
 B_WIDTHS = {"hidden": 2048, "intermediate": 6144, "heads": 16, "kv_heads": 8}
 
@@ -178,7 +180,7 @@ def test_no_config_makes_the_check_fail_otherwise_than_with_an_error_of_ours(
     checkpoint = opened(path)
     config = checkpoint.config | changes
     fuzzed = dataclasses.replace(checkpoint, config=config)
-    for engine, plugin in (("vllm", False), ("vllm", True), ("sglang", False)):
+    for engine, plugin in (("vllm", False), ("vllm", True), ("sglang", False), ("sglang", True)):
         try:
             report = check(
                 fuzzed, target_config(), engine, plugin=plugin, settle=NOTHING_SETTLED,  # type: ignore[arg-type]

@@ -115,51 +115,58 @@ def _own_embedding(case: Case, config: DraftConfig, reading: StockReading) -> It
         yield Seen("the draft has an embedding of its own", "one that is the target's")
 
 
+def _keep_embedding(case: Case) -> str:
+    if case.plugin:
+        return "right only if the embedding is a copy of the target's."
+    unless = "If the embedding is not a copy of the target's, serve the draft"
+    return f"{unless} with the plugin." if case.plugin_serves else f"{unless} in vLLM."
+
+
 FORM: tuple[Rule, ...] = (
     Rule("architecture", "an architecture name that the engine does not know",
-        at("error", "info", "error"), _architecture,
+        at("error", "info", "error", "info"), _architecture,
         both("refuses to start"),
         "vLLM models/registry.py:658; SGLang registers one name", remedy=mend),
     Rule("architecture-plain", "a draft with an ordinary model's name",
-        at("info", "info", "error"), _plain_architecture,
+        at("info", "info", "error", "info"), _plain_architecture,
         {"vllm": "puts Eagle3 before the name and loads the draft",
          "sglang": "loads it as an ordinary model"},
         "vLLM configs/eagle.py:60; SGLang registers one name", remedy=mend),
     Rule("format-speculators", "a speculators folder that the engine cannot read",
-        at("error", "info", "error"), _speculators,
+        at("error", "info", "error", "info"), _speculators,
         {"vllm": "reads it as another kind of config and fails", "sglang": "refuses to start"},
         "vLLM transformers_utils/config.py:318; SGLang registers one name", remedy=mend),
-    Rule("model-type-absent", "no model_type", at("error", "info", "error"),
+    Rule("model-type-absent", "no model_type", at("error", "info", "error", "info"),
         compared(_model_type), {"vllm": "cannot parse the config", "sglang": "cannot parse the "
         "config"}, "transformers 5.19 AutoConfig", remedy=mend),
     Rule("size-absent", "a size is absent, and the engine's default is not the draft's",
-        at("error", "info", "error"), compared(_sizes),
+        at("error", "info", "error", "info"), compared(_sizes),
         both("fails to load the weights"),
         "transformers 5.19 LlamaConfig, Qwen3Config", remedy=mend),
     Rule("target-hidden-size-absent", "a draft of another width than the target that does not say "
-        "so", at("error", "info", "error"), compared(_target_width),
+        "so", at("error", "info", "error", "info"), compared(_target_width),
         both("builds fc for the draft's width"),
         f"{_VLLM}; {_SGLANG}", remedy=mend),
-    Rule("draft-vocab-size-absent", "draft_vocab_size is absent", at("error", "info", "error"),
-        compared(_draft_vocab),
+    Rule("draft-vocab-size-absent", "draft_vocab_size is absent",
+        at("error", "info", "error", "info"), compared(_draft_vocab),
         {"vllm": "builds a head for the full vocabulary and fails to load",
          "sglang": "fails with an AttributeError"}, f"{_VLLM}; {_SGLANG}", remedy=mend),
     Rule("tie-flag", "tied by the flag, with an lm_head of its own in the file",
-        at("info", "info", "error"), compared(_tied),
+        at("info", "info", "error", "info"), compared(_tied),
         {"vllm": "does not look at the flag",
          "sglang": "throws the lm_head away, in silence: nothing accepted"},
         f"{_SGLANG}; measured: 1,524 rounds for 1,524 tokens", remedy=mend),
-    Rule("lm-head-source", "SGLang takes another lm_head than the draft's", at(sglang="error"),
-        compared(_head_source),
+    Rule("lm-head-source", "SGLang takes another lm_head than the draft's",
+        at(sglang="error", sglang_plugin="info"), compared(_head_source),
         {"sglang": "takes the target's if draft_vocab_size is null, else expects one in the file"},
         f"{_SGLANG}, __init__", remedy=mend),
     Rule("d2t-full-vocabulary", "a vocabulary map over the full vocabulary",
         at("error", "info"), compared(_full_map), {"vllm": "fails to load d2t"},
         "seen in a run of vLLM 0.32",
-        plugin="The vLLM plugin puts the lm_head's rows in the target's order.", remedy=mend),
-    Rule("own-embedding", "an embedding of the draft's own", at(sglang="warning"),
-        compared(_own_embedding),
+        plugin="The plugin puts the lm_head's rows in the target's order.", remedy=mend),
+    Rule("own-embedding", "an embedding of the draft's own",
+        at(sglang="warning", sglang_plugin="info"), compared(_own_embedding),
         {"sglang": "replaces it by the target's: right only if it is a copy of it"},
         "SGLang 0.5.23 models/llama.py:910",
-        remedy="If the embedding is not a copy of the target's, serve the draft in vLLM."),
+        remedy=_keep_embedding),
 )  # fmt: skip

@@ -10,8 +10,19 @@ from typing import Any
 
 from eagle3_plugin.draft.config import DraftConfig, default_taps
 from eagle3_plugin.draft.dialects.taps import is_default
-from eagle3_plugin.draft.rules.rule import Case, Rule, Seen, at, both, compared, mend
-from eagle3_plugin.draft.rules.stock import Ids, StockReading
+from eagle3_plugin.draft.rules.rule import (
+    AS_STOCK,
+    REFUSES,
+    Case,
+    Rule,
+    Seen,
+    at,
+    both,
+    compared,
+    everywhere,
+    mend,
+)
+from eagle3_plugin.draft.rules.stock import SGLANG_DTYPES, Ids, StockReading
 
 _TAPS = frozenset({"taps-ambiguous", "taps-conflict", "taps-unknown", "fc-width"})
 _SGLANG = "SGLang 0.5.23 models/llama_eagle3.py"
@@ -104,75 +115,93 @@ def _theta_absent(case: Case, config: DraftConfig, reading: StockReading) -> Ite
         yield Seen(f"rope_theta is absent: read as {reading.theta:g}", "rope_theta in config.json")
 
 
+def _dtype_auto(case: Case, config: DraftConfig, reading: StockReading) -> Iterable[Seen]:
+    """A target that names no type is taken for BF16, as most are."""
+    stated = case.target.dtype if case.target is not None else None
+    wanted = SGLANG_DTYPES.get(stated or "bfloat16", "F16")
+    if reading.dtype != wanted:
+        yield Seen(f"without --dtype the draft runs in {reading.dtype}", f"{wanted}, as the target")
+
+
 _ADD_THETA = "Write the theta that the draft was trained with into config.json."
 
 MISREAD: tuple[Rule, ...] = (
     Rule("taps-misread", "the engine captures other taps than the draft was trained on",
-        at("error", "info", "error"), compared(_taps),
+        at("error", "info", "error", "info"), compared(_taps),
         {"vllm": "reads the top level, else (V1) the nested list, else (V2) the default, as "
          "boundaries", "sglang": "reads only eagle_config's list, plus one, else the default"},
         "vLLM gpu_model_runner.py:5251, eagle3_utils.py:100; SGLang spec_aux_hidden_state.py:185, "
         "models/qwen3.py:778", remedy=mend, muted_by=_TAPS),
-    Rule("taps-unsorted", "taps that are not ascending", at("error", "info", "error"),
+    Rule("taps-unsorted", "taps that are not ascending", at("error", "info", "error", "info"),
         compared(_unsorted),
         both("captures them in ascending order, which permutes fc's columns in silence"),
         "vLLM models/interfaces.py:1578; SGLang models/qwen3.py:530",
-        plugin="The vLLM plugin reorders fc's columns to match.", remedy=mend, muted_by=_TAPS),
+        plugin="The plugin reorders fc's columns to match.", remedy=mend, muted_by=_TAPS),
     Rule("taps-count", "the engine builds fc for another number of taps",
-        at("error", "info", "error"), _field("num_taps", "the number of taps is"),
+        at("error", "info", "error", "info"), _field("num_taps", "the number of taps is"),
         both("fails to load fc"),
         f"{_VLLM}; {_SGLANG}", remedy=mend, muted_by=_TAPS),
-    Rule("tap-after-last-layer", "a tap after the last layer", at(sglang="error"),
-        compared(_last_boundary),
+    Rule("tap-after-last-layer", "a tap after the last layer",
+        at(sglang="error", sglang_plugin="error"), compared(_last_boundary),
         {"sglang": "captures before a layer, so never this one: fc gets too few taps"},
-        "SGLang 0.5.23 models/qwen3.py:530", remedy="Serve the draft in vLLM.", muted_by=_TAPS),
-    Rule("fc-skipped", "fc is as wide as its output", at(sglang="error"), compared(_fc_skipped),
+        "SGLang 0.5.23 models/qwen3.py:530", plugin=REFUSES, remedy="Serve the draft in vLLM.",
+        muted_by=_TAPS),
+    Rule("fc-skipped", "fc is as wide as its output",
+        at(sglang="error", sglang_plugin="info"), compared(_fc_skipped),
         {"sglang": "takes the taps for already mixed and skips fc, in silence"},
-        f"{_SGLANG}, LlamaModel.forward", remedy="Serve the draft in vLLM."),
+        f"{_SGLANG}, LlamaModel.forward", remedy=mend),
     Rule("residual-misread", "norm_before_residual is not read as trained",
-        at("error", "info", "error"), _field("residual", "the first residual is"),
+        at("error", "info", "error", "info"), _field("residual", "the first residual is"),
         {"vllm": "reads it at the top level only; absent from a speculators config it is true",
          "sglang": "does not know the field: always raw, in silence"},
         f"{_SGLANG}; vLLM configs/speculators/algos.py:34", remedy=mend,
         muted_by=frozenset({"residual-ambiguous"})),
     Rule("fc-norm-misread", "the norm before fc is not read as trained",
-        at("error", "info", "error"), _field("fc_input_norm", "the norm before fc is"),
+        at("error", "info", "error", "info"), _field("fc_input_norm", "the norm before fc is"),
         {"vllm": "drops input_norm without its flag in silence, refuses fc_norm without its own",
          "sglang": "drops a norm without its flag, in silence"}, f"{_VLLM}; {_SGLANG}",
         remedy=mend, muted_by=frozenset({"norm-conflict"})),
     Rule("norm-output-misread", "norm_output is not read as trained",
-        at("error", "info", "error"), _field("feedback", "the state fed back is"),
+        at("error", "info", "error", "info"), _field("feedback", "the state fed back is"),
         both("feeds the state after the norm back if the flag is true"),
         f"{_VLLM}; {_SGLANG}; SpecForge llama3_eagle.py:1690", remedy=mend,
         muted_by=frozenset({"norm-output-ambiguous"})),
     Rule("qk-norm", "layers with q and k norms in a class without, or the other way round",
-        at("error", "info", "error"), compared(_layer_class),
+        at("error", "info", "error", "info"), compared(_layer_class),
         {"vllm": "refuses the norms, or norms with 1 where none was trained, in silence",
          "sglang": "drops the norms, in silence"}, f"{_VLLM}; {_SGLANG}", remedy=mend),
     Rule("attention-bias", "biases on q, k and v that the engine drops, or the other way round",
-        at("error", "info", "error"), _field("attention_bias", "a bias on q, k and v is"),
+        at("error", "info", "error", "info"), _field("attention_bias", "a bias on q, k and v is"),
         {"vllm": "drops them in silence when the flag is off",
          "sglang": "drops them, in silence"}, f"{_VLLM}; {_SGLANG}",
         remedy=mend),
     Rule("output-bias", "a bias on o that the engine lacks, or makes without being given one",
-        at("error", "info", "error"), _field("attention_output_bias", "a bias on o is"),
+        at("error", "info", "error", "info"), _field("attention_output_bias", "a bias on o is"),
         {"vllm": "the Llama class makes one with attention_bias, uninitialised; the Qwen3 class "
          "has none", "sglang": "makes one with attention_bias, uninitialised; else drops it"},
         f"{_VLLM}; {_SGLANG}", remedy=mend),
-    Rule("fc-bias", "fc has a bias", at("error", "info", "error"),
+    Rule("fc-bias", "fc has a bias", at("error", "info", "error", "info"),
         _field("fc_bias", "a bias on fc is"),
         {"vllm": "refuses to load", "sglang": "drops it, in silence"}, f"{_VLLM}; {_SGLANG}",
         remedy=mend),
-    Rule("several-layers", "more than one layer", at(sglang="error"), compared(_num_layers),
+    Rule("several-layers", "more than one layer",
+        at(sglang="error", sglang_plugin="info"), compared(_num_layers),
         {"sglang": "norms the input of later layers with a hidden_norm that no draft has, and "
          "ignores input_layernorm"}, f"{_SGLANG}, LlamaDecoderLayer.forward", remedy=mend,
         muted_by=frozenset({"num-layers"})),
     Rule("rope-theta-misread", "rope_theta is absent, and the engine's default is another",
-        at("error", "info", "error"), compared(_theta_misread),
+        at("error", "info", "error", "info"), compared(_theta_misread),
         both("takes its own default, in silence"),
         "transformers 5.19; vLLM models/qwen3.py:188", remedy=_ADD_THETA),
-    Rule("rope-theta-absent", "rope_theta is absent", at("warning", "warning", "warning"),
+    Rule("rope-theta-absent", "rope_theta is absent", everywhere("warning"),
         compared(_theta_absent),
         both("takes 10000, as the trainers do"),
-        "transformers 5.19 LlamaConfig, Qwen3Config", plugin="As stock vLLM.", remedy=_ADD_THETA),
+        "transformers 5.19 LlamaConfig, Qwen3Config", plugin=AS_STOCK, remedy=_ADD_THETA),
+    Rule("dtype-auto", "a draft that runs in another type than its target unless --dtype says so",
+        at(sglang="warning", sglang_plugin="info"), compared(_dtype_auto),
+        {"sglang": "takes the type that the draft's config.json states, F16 for F32 or none: "
+         "beside a target of another type the first request fails"},
+        "SGLang configs/model_config.py:2284; seen in a run of SGLang 0.5.23",
+        plugin="The plugin gives the draft the target's type.",
+        remedy="Serve with --dtype and the target's type."),
 )  # fmt: skip

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from eagle3_plugin.draft.config import DraftConfig, Rope, TargetConfig
-from eagle3_plugin.draft.rules.rule import Case, Rule, Seen, at, both
-
-_AS_STOCK = "As stock vLLM."
+from eagle3_plugin.draft.rules.rule import AS_STOCK, Case, Rule, Seen, at, both, everywhere
 
 _ID_RULES = "SGLang models/deepseek_v2.py:3470, glm4_moe_lite.py:817, gpt_oss.py:1337"
 _OTHER_ID_RULES = ("deepseek_v2", "deepseek_v3", "kimi_k2", "kimi_k25", "glm4_moe_lite", "gpt_oss")
@@ -33,7 +31,7 @@ def _max_positions(case: Case, config: DraftConfig, target: TargetConfig) -> Ite
             f"max_position_embeddings is {limit}, the target's {target.max_position_embeddings}",
             f"at least {target.max_position_embeddings}",
             f"Serve with --context-length {limit}, or set SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
-            "=1." if case.engine == "sglang" else None,
+            "=1." if case.column == "sglang" else None,
         )  # fmt: skip
 
 
@@ -128,54 +126,55 @@ _TEXT_ONLY = "Text is not affected. With images, measure the acceptance before r
 
 PAIR: tuple[Rule, ...] = (
     Rule("max-positions", "max_position_embeddings below the target's",
-        at("info", "info", "error"), _paired(_max_positions),
+        at("info", "info", "error", "info"), _paired(_max_positions),
         {"vllm": "raises it to the target's", "sglang": "refuses to start at the target's context"},
-        "vLLM config/speculative.py:1393; SGLang configs/model_config.py:1295", plugin=_AS_STOCK,
+        "vLLM config/speculative.py:1393; SGLang configs/model_config.py:1295",
+        plugin="With the plugin it is raised to the target's.",
         remedy="Expect less beyond the length that the draft was trained on."),
-    Rule("rope-unlike-target", "the rope is not the target's", at("warning", "warning", "warning"),
+    Rule("rope-unlike-target", "the rope is not the target's", everywhere("warning"),
         _paired(_rope),
         both("takes the draft's: right if it was trained so"),
-        "configs of published drafts", plugin=_AS_STOCK, remedy=_MEASURE),
+        "configs of published drafts", plugin=AS_STOCK, remedy=_MEASURE),
     Rule("mrope-unlike-target", "the draft's positions are not the target's kind",
-        at("warning", "warning", "warning"), _paired(_mrope),
+        everywhere("warning"), _paired(_mrope),
         both("takes the draft's: right if it was trained so"),
-        _IMAGES, plugin=_AS_STOCK, remedy=_TEXT_ONLY,
+        _IMAGES, plugin=AS_STOCK, remedy=_TEXT_ONLY,
         muted_by=frozenset({"mrope-interleaved-absent"})),
     Rule("mrope-interleaved-absent", "mrope_section without mrope_interleaved",
-        at("warning", "warning", "warning"), _interleaved_absent,
+        everywhere("warning"), _interleaved_absent,
         both("takes false, in silence"),
-        "transformers 5.19; SGLang rotary_embedding/factory.py:251", plugin=_AS_STOCK),
+        "transformers 5.19; SGLang rotary_embedding/factory.py:251", plugin=AS_STOCK),
     Rule("kv-page-size", "keys and values whose sizes do not divide each other's",
         at("warning", "warning"), _paired(_page_size),
         {"vllm": "pads the pages, which costs memory; older releases do not start (vllm#23740)"},
-        "vLLM v1/core/kv_cache_utils.py:1292", plugin=_AS_STOCK,
+        "vLLM v1/core/kv_cache_utils.py:1292", plugin=AS_STOCK,
         remedy="Prefer a draft with the target's head_dim."),
     Rule("narrow-draft", "a draft narrower than its target", at("warning", "warning"),
         _paired(_narrow), {"vllm": "can corrupt its memory when it runs on a CPU"},
-        "vLLM _custom_ops.py:3759", plugin=_AS_STOCK, remedy="Serve it on a GPU."),
-    Rule("target-quantized", "a quantised target", at("info", "info", "warning"),
+        "vLLM _custom_ops.py:3759", plugin=AS_STOCK, remedy="Serve it on a GPU."),
+    Rule("target-quantized", "a quantised target", at("info", "info", "warning", "warning"),
         _paired(_quantized),
         {"vllm": "keeps the draft's own type", "sglang": "may give the draft the target's "
-         "quantisation"}, "vLLM pull request 26590; SGLang issue 4351", plugin=_AS_STOCK,
+         "quantisation"}, "vLLM pull request 26590; SGLang issue 4351", plugin=AS_STOCK,
         remedy="In SGLang, set --speculative-draft-model-quantization unquant."),
     Rule("tap-id-rule", "a target for which SGLang reads tap ids by another rule",
         at(sglang="warning"), _paired(_id_rule),
         {"sglang": "adds one to the ids only if the first is 1, or not at all"},
         _ID_RULES, remedy=_MEASURE),
-    Rule("image-embedding", "what the draft sees at image positions",
-        at("warning", "warning", "warning"), _paired(_image_embedding),
+    Rule("image-embedding", "what the draft sees at image positions", everywhere("warning"),
+        _paired(_image_embedding),
         {"vllm": "embeds the placeholder token", "sglang": "gives the target's visual features"},
-        _IMAGES, plugin=_AS_STOCK, remedy=_TEXT_ONLY),
-    Rule("deepstack-tap", "a tap where visual features are added",
-        at("warning", "warning", "warning"), _paired(_deepstack),
+        _IMAGES, plugin=AS_STOCK, remedy=_TEXT_ONLY),
+    Rule("deepstack-tap", "a tap where visual features are added", everywhere("warning"),
+        _paired(_deepstack),
         both("captures it after the add"),
         "vLLM models/qwen3_vl.py:1879; SGLang models/qwen3_vl.py:1254",
-        plugin=_AS_STOCK, remedy=_TEXT_ONLY,
+        plugin=AS_STOCK, remedy=_TEXT_ONLY,
         muted_by=frozenset({"taps-ambiguous", "taps-conflict", "taps-unknown"})),
     Rule("image-positions", "positions of draft steps after an image", at("warning", "warning"),
         _paired(_image_positions),
         {"vllm": "V1 writes the keys of later draft steps to wrong places after an image, V2 gives "
          "the draft 1-D positions"},
-        "vLLM v1/spec_decode/llm_base_proposer.py:785; issue 54498", plugin=_AS_STOCK,
+        "vLLM v1/spec_decode/llm_base_proposer.py:785; issue 54498", plugin=AS_STOCK,
         remedy=_TEXT_ONLY),
 )  # fmt: skip

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from eagle3_plugin.draft.fit import fit_problems
-from eagle3_plugin.draft.rules.rule import Case, Rule, Seen, at, both
+from eagle3_plugin.draft.rules.rule import REFUSES, Case, Rule, Seen, at, both, everywhere
 from eagle3_plugin.errors import Problem
 
-REFUSES = "The vLLM plugin refuses to start and names it."
 _SOUND = "files that make one draft, with one meaning"
 
 _PARTS = {
@@ -32,7 +31,7 @@ def _problem_rule(
     return Rule(
         id,
         what,
-        at("error", "error", "error"),
+        everywhere("error"),
         _reported(id, expected),
         {"vllm": vllm, "sglang": sglang},
         source,
@@ -183,8 +182,8 @@ PROBLEMS: tuple[Rule, ...] = (
     _problem_rule("d2t-duplicates", "two draft ids for one target id",
         "loses one of the two, in silence", "proposes the same id twice, in silence",
         "vLLM llama_eagle3.py compute_logits", "each target id once"),
-    Rule("d2t-dtype", "d2t is not an integer tensor", at("warning", "error", "error"),
-        _reported("d2t-dtype", "I64 offsets"),
+    Rule("d2t-dtype", "d2t is not an integer tensor",
+        at("warning", "error", "error", "error"), _reported("d2t-dtype", "I64 offsets"),
         {"vllm": "casts it to int64; not looked at any further here",
          "sglang": "computes ids as floating-point numbers, which index nothing"},
         f"{_RUN}; {_SGLANG}:350", plugin=REFUSES),
@@ -205,18 +204,18 @@ PROBLEMS: tuple[Rule, ...] = (
         "a section that sums to head_dim / 2",
         "Mend mrope_section in config.json: Qwen3-VL has [24, 20, 20] for head_dim 128."),
     Rule("sidecar-stale", "eagle3.json is broken or belongs to another config.json",
-        at("warning", "error", "warning"), _stale_sidecar,
+        at("warning", "error", "warning", "error"), _stale_sidecar,
         both("does not read eagle3.json; judged by config.json alone"),
         "draft/sidecar.py", plugin=REFUSES),
-    Rule("target-hidden-size", "the target has another hidden size", at("error", "error", "error"),
+    Rule("target-hidden-size", "the target has another hidden size", everywhere("error"),
         _fits("target-hidden-size", "the hidden size that fc was trained on"),
         {"vllm": "fails at the first request, or runs in silence with nothing accepted",
          "sglang": "fails at the first request"}, _RUN, plugin=REFUSES),
-    Rule("target-vocabulary", "the target has another vocabulary", at("error", "error", "error"),
+    Rule("target-vocabulary", "the target has another vocabulary", everywhere("error"),
         _fits("target-vocabulary", "the vocabulary that the draft was trained for"),
         {"vllm": "fails, or proposes other tokens in silence",
          "sglang": "proposes other tokens in silence"}, _RUN, plugin=REFUSES),
-    Rule("taps-range", "a tap that the target does not have", at("error", "error", "error"),
+    Rule("taps-range", "a tap that the target does not have", everywhere("error"),
         _fits("taps-range", "boundaries of the target, each once"),
         both("fails at the first request"),
         _RUN, plugin=REFUSES),

@@ -17,23 +17,26 @@ from eagle3_plugin.draft.rules.stock import StockReading
 
 Engine = Literal["vllm", "sglang"]
 Severity = Literal["error", "warning", "info"]
-Column = Literal["vllm", "vllm+plugin", "sglang"]
+Column = Literal["vllm", "vllm+plugin", "sglang", "sglang+plugin"]
 
-COLUMNS: tuple[Column, ...] = ("vllm", "vllm+plugin", "sglang")
+COLUMNS: tuple[Column, ...] = ("vllm", "vllm+plugin", "sglang", "sglang+plugin")
+WITH_PLUGIN: Mapping[Engine, Column] = {"vllm": "vllm+plugin", "sglang": "sglang+plugin"}
 JUDGED: Mapping[Engine, str] = {"vllm": "0.32.0", "sglang": "0.5.23"}
 """The release of each engine that the rules describe."""
 
 TITLES: Mapping[Engine, str] = {"vllm": "vLLM", "sglang": "SGLang"}
 
-NO_SGLANG_PLUGIN = "this release of eagle3_plugin has no SGLang plugin"
+AS_TRAINED = "The plugin reads it as it was trained."
+AS_STOCK = "As without the plugin."
+REFUSES = "The plugin refuses to start and names it."
 
 
 @dataclass(frozen=True)
 class Case:
     """One (draft, target, engine) and everything that is known of it.
 
-    plugin_asked: the user said that the plugin is there. plugin: it is what reads this draft
-    (there is one for the engine, and it knows the draft's architecture).
+    plugin_asked: the user said that the plugin is there. plugin_serves: it knows the draft's
+    architecture and the target's family, and so takes this pair over where it is there.
     by_itself: the draft read without the user's answers, as the plugin reads it.
     reading: what the stock engine takes from config.json; of a config that it cannot read at all,
     what it would take after a conversion. None = the draft itself could not be read.
@@ -45,15 +48,18 @@ class Case:
     engine: Engine
     engine_version: str | None
     plugin_asked: bool
-    plugin: bool
+    plugin_serves: bool
     settle: Settle
     reading: StockReading | None
 
     @property
+    def plugin(self) -> bool:
+        """Whether the plugin is what reads this draft here."""
+        return self.plugin_asked and self.plugin_serves
+
+    @property
     def column(self) -> Column:
-        if self.engine == "sglang":
-            return "sglang"
-        return "vllm+plugin" if self.plugin else "vllm"
+        return WITH_PLUGIN[self.engine] if self.plugin else self.engine
 
     @property
     def raw(self) -> Mapping[str, Any]:
@@ -85,9 +91,9 @@ class Seen:
 class Rule:
     """severity: by column; a column that is absent is one where the rule does not apply.
 
-    what: one line for the table. stock: what each stock engine does. plugin: what vLLM does with
-    the plugin. source: where the fact was read. muted_by: problems after which the rule could only
-    guess.
+    what: one line for the table. stock: what each stock engine does. plugin: what the plugin makes
+    of it, in either engine. source: where the fact was read. muted_by: problems after which the
+    rule could only guess.
     """
 
     id: str
@@ -96,17 +102,25 @@ class Rule:
     look: Callable[[Case], Iterable[Seen]]
     stock: Mapping[Engine, str]
     source: str
-    plugin: str = "The vLLM plugin reads it as it was trained."
+    plugin: str = AS_TRAINED
     remedy: str | Callable[[Case], str] = ""
     muted_by: frozenset[str] = frozenset()
 
 
 def at(
-    vllm: Severity | None = None, plugin: Severity | None = None, sglang: Severity | None = None
+    vllm: Severity | None = None,
+    vllm_plugin: Severity | None = None,
+    sglang: Severity | None = None,
+    sglang_plugin: Severity | None = None,
 ) -> dict[Column, Severity]:
-    """Severities by column: stock vLLM, vLLM with the plugin, stock SGLang."""
-    given = zip(COLUMNS, (vllm, plugin, sglang), strict=True)
+    """Severities by column: each engine stock, then with the plugin."""
+    given = zip(COLUMNS, (vllm, vllm_plugin, sglang, sglang_plugin), strict=True)
     return {column: severity for column, severity in given if severity is not None}
+
+
+def everywhere(severity: Severity) -> dict[Column, Severity]:
+    """The same severity in each column."""
+    return dict.fromkeys(COLUMNS, severity)
 
 
 def both(text: str) -> dict[Engine, str]:
@@ -133,12 +147,28 @@ def mend(case: Case) -> str:
     config = case.config
     if config is not None and case.target is not None:
         config = config.resolved(case.target.num_layers)
-    for dialect in ("universal", case.engine):
-        if config is not None and not WRITABLE[dialect].losses(config):
-            return f"{convert_command(case, dialect)}; then serve OUT."
-    if case.engine == "vllm":
-        return "Serve the draft with the plugin (no conversion needed): stock vLLM cannot run it."
-    return "Stock SGLang cannot run this draft; serve it in vLLM with the plugin."
+    dialect = None if config is None else writable(config, ("universal", case.engine))
+    if dialect is not None:
+        return f"{convert_command(case, dialect)}; then serve OUT."
+    return _way_around(case, config)
+
+
+def writable(config: DraftConfig, dialects: Iterable[str]) -> str | None:
+    """The first of the dialects that can be written for this draft."""
+    return next((name for name in dialects if not WRITABLE[name].losses(config)), None)
+
+
+def _way_around(case: Case, config: DraftConfig | None) -> str:
+    """What is left when there is nothing that the stock engine could be given."""
+    stock = f"stock {TITLES[case.engine]}"
+    if case.plugin:
+        return f"{stock} cannot run it."
+    if not case.plugin_serves:
+        return f"Use another draft: {stock} cannot run it, and the plugin leaves the pair to it."
+    taps = () if config is None or config.taps == "default" else config.taps
+    if case.engine == "sglang" and case.num_layers in taps:
+        return "Serve the draft in vLLM, with the plugin: SGLang cannot run it."
+    return f"Serve the draft with the plugin (no conversion needed): {stock} cannot run it."
 
 
 def convert_command(case: Case, dialect: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.dialects.fields import architecture_of
-from eagle3_plugin.draft.rules.problems import REFUSES
+from eagle3_plugin.draft.read import WRITABLE
 from eagle3_plugin.draft.rules.rule import (
+    AS_STOCK,
     JUDGED,
-    NO_SGLANG_PLUGIN,
     TITLES,
     Case,
     Rule,
@@ -16,20 +17,26 @@ from eagle3_plugin.draft.rules.rule import (
     at,
     both,
     convert_command,
+    everywhere,
+    writable,
 )
+from eagle3_plugin.draft.rules.stock import PLUGIN_TARGETS
 
 _COMPATIBLE = {"vllm": "0.32.", "sglang": "0.5.23"}
 
 
-def _no_plugin(case: Case) -> Iterable[Seen]:
-    if case.plugin_asked and case.engine == "sglang":
-        yield Seen(NO_SGLANG_PLUGIN, "vLLM, or SGLang without the plugin")
-
-
 def _not_ours(case: Case) -> Iterable[Seen]:
-    if case.plugin_asked and not case.plugin and case.engine == "vllm":
-        name = architecture_of(case.raw)
-        yield Seen(f"the plugin leaves {name or 'this config'!r} to vLLM", "a name that it knows")
+    if not case.plugin_asked or case.plugin:
+        return
+    left = f"the plugin leaves %s to {TITLES[case.engine]}"
+    if case.target is not None and not case.target.model_type.startswith(PLUGIN_TARGETS):
+        name = case.target.model_type
+        remedy = f"Go by what is said here of stock {TITLES[case.engine]}."
+        yield Seen(left % f"a target of type {name!r}", "a target of the Qwen3 family", remedy)
+        return
+    name = architecture_of(case.raw) or "this config"
+    remedy = f"Convert the draft: eagle3 convert DRAFT OUT --to {case.engine} --dialect DIALECT"
+    yield Seen(left % repr(name), "a name that it knows", remedy)
 
 
 def _told_answers(case: Case) -> Iterable[Seen]:
@@ -41,8 +48,16 @@ def _told_answers(case: Case) -> Iterable[Seen]:
         yield Seen(
             "the draft reads as judged here only with the answers given on the command line",
             "files that say it themselves",
-            f"{convert_command(case, 'vllm')}; then serve OUT.",
+            _written_down(case, case.config),
         )
+
+
+def _written_down(case: Case, config: DraftConfig) -> str:
+    """The command that writes the answers into the files."""
+    dialect = writable(config, (case.engine, *WRITABLE))
+    if dialect is None:
+        return "Mend config.json: no dialect's stock engine reads this draft, so none is written."
+    return f"{convert_command(case, dialect)}; then serve OUT."
 
 
 def _no_target(case: Case) -> Iterable[Seen]:
@@ -83,35 +98,34 @@ def _untrained_norm(case: Case) -> Iterable[Seen]:
 
 _ANY = both("may differ from what is said here")
 _NONE = both("does not matter")
+_MADE_FOR = "The plugin is made for vLLM 0.32 and SGLang 0.5.23."
 _SWEEP = "Find out: eagle3 score DRAFT --target TARGET --sweep-taps"
 
 SETTING: tuple[Rule, ...] = (
-    Rule("plugin-missing", "the plugin was asked for where there is none", at(sglang="error"),
-        _no_plugin, {"sglang": "is judged as if no plugin were asked for"},
-        "this release", remedy="Check with --stock, or with --engine vllm."),
-    Rule("plugin-not-ours", "the plugin does not know this architecture", at("warning"),
-        _not_ours, {"vllm": "reads it itself; judged as stock vLLM"}, "engines/names.py",
-        remedy="Convert the draft: eagle3 convert DRAFT OUT --to vllm --dialect DIALECT"),
+    Rule("plugin-not-ours", "the plugin does not know this architecture, or this kind of target",
+        at("warning", sglang="warning"), _not_ours, both("reads the draft itself; so judged here"),
+        "engines/names.py"),
     Rule("answers-not-in-files", "the plugin would read the draft otherwise than the answers say",
-        at(plugin="error"), _told_answers, {"vllm": "is judged with the answers"},
-        "engines/vllm/draft_config.py", plugin="The vLLM plugin refuses the draft, or reads it "
-        "without the answers."),
-    Rule("target-unknown", "no target", at("info", "info", "info"), _no_target, _NONE,
-        "this check", plugin=REFUSES, remedy="Give --target TARGET."),
-    Rule("engine-version", "another release of the engine", at("warning", "warning", "warning"),
-        _release, _ANY, "this check", plugin="The vLLM plugin is made for vLLM 0.32.",
+        at(vllm_plugin="error", sglang_plugin="error"), _told_answers,
+        both("is judged with the answers"), "engines/draft_config.py",
+        plugin="The plugin refuses the draft, or reads it without the answers."),
+    Rule("target-unknown", "no target", everywhere("info"), _no_target, _NONE,
+        "this check", plugin="The plugin sees the target, and refuses one that does not fit.",
+        remedy="Give --target TARGET."),
+    Rule("engine-version", "another release of the engine", everywhere("warning"),
+        _release, _ANY, "this check", plugin=_MADE_FOR,
         remedy="Install the release that the rules describe, or measure the acceptance."),
-    Rule("engine-version-unknown", "the engine's release is not known",
-        at("info", "info", "info"), _unknown_release, _ANY, "this check",
-        plugin="The vLLM plugin is made for vLLM 0.32.",
+    Rule("engine-version-unknown", "the engine's release is not known", everywhere("info"),
+        _unknown_release, _ANY, "this check",
+        plugin=_MADE_FOR,
         remedy="Run the check in the environment that the engine is installed in."),
-    Rule("taps-angelslim", "an AngelSlim draft whose high tap is in doubt",
-        at("warning", "warning", "warning"), _high_tap,
+    Rule("taps-angelslim", "an AngelSlim draft whose high tap is in doubt", everywhere("warning"),
+        _high_tap,
         both("captures the default taps"),
         "AngelSlim target_model_wrapper.py at 0725bc8",
-        plugin="The vLLM plugin captures the default taps.", remedy=_SWEEP),
-    Rule("norm-output-false", "norm_output is false", at("info", "info", "info"),
+        plugin="The plugin captures the default taps.", remedy=_SWEEP),
+    Rule("norm-output-false", "norm_output is false", everywhere("info"),
         _untrained_norm, both("norms before the head all the same"),
-        "SpecForge llama3_eagle.py:1690", plugin="As stock vLLM.",
+        "SpecForge llama3_eagle.py:1690", plugin=AS_STOCK,
         remedy="If it accepts little: eagle3 score DRAFT --target TARGET"),
 )  # fmt: skip

@@ -29,7 +29,9 @@ PLUGIN_NAMES = (
     "Qwen3VLForConditionalGenerationEagle3",
     *PLAIN_NAMES,
 )
-"""The names in `engines/names.py`, which this layer may not import; a test compares the two."""
+PLUGIN_TARGETS = "qwen3"
+"""How the model_type of a target starts that the plugin acts for. Both are `engines/names.py`'s,
+which this layer may not import; a test compares the two."""
 
 VLLM_CLASSES: Mapping[str, LayerClass] = {
     "LlamaForCausalLMEagle3": "llama",
@@ -60,6 +62,10 @@ _DEFAULT_THETAS: Mapping[str, float] = {"llama": 1e4, "qwen3": 1e4, "qwen3_vl_te
 """transformers 5.19, LlamaConfig, Qwen3Config and Qwen3VLTextConfig."""
 
 
+SGLANG_DTYPES: Mapping[str, str] = {"bfloat16": "BF16", "float64": "F64"}
+"""SGLang 0.5.23 configs/model_config.py:2284: float32, and a config that states none, are F16."""
+
+
 @dataclass(frozen=True)
 class StockReading:
     """What the engine would run.
@@ -68,7 +74,8 @@ class StockReading:
     taps: boundaries by runner, None = the default ones. draft_vocab_size: None = the engine fails
     because the field is not there. lm_head: `embedding` = the draft's embed_tokens.
     sizes: those that config.json leaves out, None = the engine has no default and fails.
-    theta: of a config that names none; None = it names one.
+    theta: of a config that names none; None = it names one. dtype: what the draft runs in unless
+    --dtype is given, None = the target's.
     """
 
     layers: LayerClass | None
@@ -85,6 +92,7 @@ class StockReading:
     lm_head: Literal["own", "target", "embedding"]
     sizes: Mapping[str, int | None]
     theta: float | None
+    dtype: str | None
 
 
 def read_as_vllm(raw: Mapping[str, Any]) -> StockReading:
@@ -114,6 +122,7 @@ def read_as_vllm(raw: Mapping[str, Any]) -> StockReading:
         lm_head="own",
         sizes=_absent_sizes(layer, nested),
         theta=_absent_theta(layer, 1e6 if nested and layers == "qwen3" else None, nested),
+        dtype=None,
     )
 
 
@@ -141,6 +150,7 @@ def read_as_sglang(raw: Mapping[str, Any]) -> StockReading:
         lm_head="embedding" if tied else "target" if shared else "own",
         sizes=_absent_sizes(raw, False),
         theta=_absent_theta(raw, None, False),
+        dtype=SGLANG_DTYPES.get(str(raw.get("dtype") or raw.get("torch_dtype")), "F16"),
     )
 
 

@@ -8,8 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eagle3_plugin.draft.checkpoint import Checkpoint, TensorInfo
-from eagle3_plugin.draft.rules.problems import REFUSES
-from eagle3_plugin.draft.rules.rule import Case, Rule, Seen, at, both, mend
+from eagle3_plugin.draft.rules.rule import (
+    AS_STOCK,
+    REFUSES,
+    Case,
+    Engine,
+    Rule,
+    Seen,
+    at,
+    both,
+    everywhere,
+    mend,
+)
 from eagle3_plugin.draft.tensors import DEAD_TENSORS, VOCAB_MAP, VOCAB_MASK
 
 WHOLE_BYTES = 1 << 20
@@ -124,19 +134,23 @@ def _wide_type(case: Case) -> Iterable[Seen]:
 
 
 _SAME = both("does not look at it")
-_CASTS = both("casts it to the target's type")
+_CAST_SOURCE = "seen in a run of vLLM 0.32; SGLang configs/model_config.py:2284"
+_CASTS: dict[Engine, str] = {
+    "vllm": "casts it to the target's type",
+    "sglang": "casts it to the type that it runs the draft in",
+}
 
 WEIGHTS: tuple[Rule, ...] = (
-    Rule("tensor-not-finite", "NaN or infinite weights", at("error", "error", "error"),
-        _not_finite_values,
+    Rule("tensor-not-finite", "NaN or infinite weights", everywhere("error"), _not_finite_values,
         both("runs in silence, nothing accepted"),
         "seen in a run of vLLM 0.32", plugin=REFUSES,
         remedy="The training or the export broke: use another checkpoint."),
     Rule("weights-not-read", "values that were not looked at, or in a sample only",
-        at("info", "info", "info"), _unread_values, _SAME, "draft/rules/weights.py",
-        plugin="The vLLM plugin looks at every value when it loads the draft."),
-    Rule("tensor-prefix", "tensor names with a `model.` prefix", at("error", "info", "error"),
-        _prefixed, {"vllm": "refuses to load", "sglang": "does not find the lm_head, in silence"},
+        everywhere("info"), _unread_values, _SAME, "draft/rules/weights.py",
+        plugin="The plugin looks at every value when it loads the draft."),
+    Rule("tensor-prefix", "tensor names with a `model.` prefix",
+        at("error", "info", "error", "info"), _prefixed,
+        {"vllm": "refuses to load", "sglang": "does not find the lm_head, in silence"},
         "seen in a run of vLLM 0.32; SGLang models/llama_eagle3.py:363", remedy=mend),
     Rule("tensor-aux-norm-names", "per-tap norms under their old names",
         at("error", "info"), _aux_norm_names, {"vllm": "refuses to load"},
@@ -144,13 +158,13 @@ WEIGHTS: tuple[Rule, ...] = (
     Rule("tensor-dead", "tensors of the trainer that no draft computes with",
         at("error", "info"), _dead_tensors, {"vllm": "refuses to load"},
         "vLLM models/llama_eagle3.py load_weights", remedy=mend),
-    Rule("t2d-disagrees", "t2d does not follow from d2t", at("warning", "warning", "warning"),
+    Rule("t2d-disagrees", "t2d does not follow from d2t", everywhere("warning"),
         _mask_disagrees, both("follows d2t"),
         "vLLM models/llama_eagle3.py load_weights; SGLang models/llama_eagle3.py:338",
-        plugin="The vLLM plugin follows d2t.",
+        plugin="The plugin follows d2t.",
         remedy="See whether it accepts: eagle3 score DRAFT --target TARGET"),
-    Rule("tensor-dtype-mixed", "weights of several types", at("info", "info", "info"),
-        _mixed_types, _CASTS, "seen in a run of vLLM 0.32", plugin="As stock vLLM."),
-    Rule("tensor-dtype-wide", "weights in F32 or F64", at("info", "info", "info"), _wide_type,
-        _CASTS, "seen in a run of vLLM 0.32", plugin="As stock vLLM."),
+    Rule("tensor-dtype-mixed", "weights of several types", everywhere("info"),
+        _mixed_types, _CASTS, _CAST_SOURCE, plugin=AS_STOCK),
+    Rule("tensor-dtype-wide", "weights in F32 or F64", everywhere("info"),
+        _wide_type, _CASTS, _CAST_SOURCE, plugin=AS_STOCK),
 )  # fmt: skip
