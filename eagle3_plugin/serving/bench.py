@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from eagle3_plugin.errors import EngineError, UsageError
+from eagle3_plugin.errors import UsageError
+from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.serving.client import Client, Completion
-from eagle3_plugin.serving.metrics import AcceptanceCounts, read_acceptance
+from eagle3_plugin.serving.metrics import VllmMeter
+from eagle3_plugin.serving.metrics_sglang import SglangMeter
 
 Prompt = Mapping[str, Any]
 """One of `prompt`, `messages` and `prompt_token_ids`; other keys (`set`) are not sent."""
@@ -26,8 +28,20 @@ Progress = Callable[[str, int, int], None]
 
 PROMPT_KEYS = ("prompt", "messages", "prompt_token_ids")
 WARM_UP_TOKENS = 8
-SETTLE_S = 0.2
-SETTLE_TIMEOUT_S = 5.0
+
+
+class Meter(Protocol):
+    """A server's acceptance, from when the measurement began."""
+
+    def counts(self, answers: Sequence[Completion]) -> AcceptanceCounts | None:
+        """What these answers took; None when the server runs without speculation."""
+
+
+METERS: Mapping[str, Callable[[str], Meter]] = {
+    "vllm": VllmMeter.start,
+    "sglang": SglangMeter.start,
+}
+"""How the acceptance of an engine is read, given its URL."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +147,8 @@ def bench(
 ) -> BenchResult:
     """Sends all prompts to the server, and before that to the baseline, and compares the two.
 
-    Each server first answers its first prompts with a few tokens, which is not measured. The
-    counters are the engine's own: other clients' requests would be in them.
+    Each server first answers its first prompts with a few tokens, which is not measured. Which
+    engine it is, it says itself.
     ignore_eos: every answer has `max_tokens` tokens, whatever the model says.
     """
     if not prompts:
@@ -149,9 +163,8 @@ def bench(
     loop = _Loop(prompts, concurrency, max_tokens, sampling, progress)
     base = None if baseline is None else loop.run(baseline, "baseline")
     loop.warm_up(client)
-    before = read_acceptance(url)
+    meter = METERS[client.engine](url)
     answers, elapsed_s = loop.measure(client, "bench")
-    acceptance = None if before is None else _settled(url) - before
     compared = base is not None and temperature == 0
     return BenchResult(
         url=url,
@@ -162,7 +175,7 @@ def bench(
         temperature=temperature,
         speed=_speed(answers, elapsed_s),
         baseline_speed=_speed(*base) if base else None,
-        acceptance=acceptance,
+        acceptance=meter.counts(answers),
         equality=compare(answers, base[0]) if base and compared else None,
     )
 
@@ -206,24 +219,6 @@ def _speed(answers: Sequence[Completion], elapsed_s: float) -> Speed:
         median_time_to_first_token_s=statistics.median(firsts) if firsts else None,
         median_request_s=statistics.median(a.elapsed_s for a in answers),
     )
-
-
-def _settled(url: str) -> AcceptanceCounts:
-    """The counters once they stand still: vLLM adds a step's counts after it sent the answer."""
-    deadline = time.monotonic() + SETTLE_TIMEOUT_S
-    last = read_acceptance(url)
-    while time.monotonic() < deadline:
-        time.sleep(SETTLE_S)
-        now = read_acceptance(url)
-        if now == last:
-            break
-        last = now
-    if last is None:
-        raise EngineError(
-            f"{url} had counters of speculation before the measurement and has none after it",
-            hint="Do not restart the server during a measurement.",
-        )
-    return last
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,10 @@
-"""A small client of OpenAI-compatible servers: completions, with token ids and times."""
+"""A small client of OpenAI-compatible servers: completions, with token ids and times.
+
+vLLM and SGLang take the same requests but for two things. SGLang says with each answer how often
+its draft was right, when it is asked to. And it gives no token ids with a streamed chat, so chat
+messages are first turned into ids by its own `/v1/tokenize`; only messages with more than text,
+which that would drop, go to its chat endpoint, and come back as text.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +14,25 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from eagle3_plugin.errors import EngineError, UsageError
+from eagle3_plugin.serving.acceptance import AcceptanceCounts, counts_of_request
 
 TIMEOUT_S = 600.0
 Json = dict[str, Any]
+Engine = Literal["vllm", "sglang"]
 
 
 @dataclass(frozen=True)
 class Completion:
     """What a server answered.
 
-    token_ids: None where the server does not give them (vLLM does: `return_token_ids`).
+    token_ids: None where the server does not give them (`return_token_ids` asks for them).
     time_to_first_token_s: None without streaming. elapsed_s: from sending to the last byte.
+    acceptance: of this request alone; None where the server does not say (vLLM never does), or
+    no draft was verified.
     """
 
     text: str
@@ -31,23 +41,29 @@ class Completion:
     time_to_first_token_s: float | None
     elapsed_s: float
     finish_reason: str | None
+    acceptance: AcceptanceCounts | None = None
 
 
 @dataclass(frozen=True)
 class Client:
-    """One served model. `timeout_s` is the longest silence, not the longest answer."""
+    """One served model. `timeout_s` is the longest silence, not the longest answer.
+
+    engine: sglang, or vllm for every other server.
+    """
 
     url: str
     model: str
     timeout_s: float = TIMEOUT_S
+    engine: Engine = "vllm"
 
     @classmethod
     def connect(cls, url: str, *, timeout_s: float = TIMEOUT_S) -> Client:
-        """A client of the first model that the server lists."""
-        models = _json(get_text(url, "/v1/models", timeout_s=timeout_s), url).get("data")
+        """A client of the first model that the server lists; `owned_by` there names the engine."""
+        models = get_json(url, "/v1/models", timeout_s=timeout_s).get("data")
         if not models:
             raise EngineError(f"{url}/v1/models lists no model; expected at least one")
-        return cls(url.rstrip("/"), str(models[0]["id"]), timeout_s)
+        engine: Engine = "sglang" if models[0].get("owned_by") == "sglang" else "vllm"
+        return cls(url.rstrip("/"), str(models[0]["id"]), timeout_s, engine)
 
     def completion(
         self,
@@ -70,6 +86,9 @@ class Client:
             raise UsageError(
                 f"{len(given)} prompts; expected exactly one of prompt, messages, prompt_token_ids"
             )
+        if messages is not None and self.engine == "sglang" and _is_text(messages):
+            given = [self._tokenized(messages)]
+            messages = None
         key, path = ("prompt", "/v1/completions")
         if messages is not None:
             key, path = ("messages", "/v1/chat/completions")
@@ -83,16 +102,28 @@ class Client:
             "stream": stream,
             "return_token_ids": True,
         }
+        if self.engine == "sglang":
+            body["return_spec_tokens_details"] = True
+            body["return_token_ids"] = messages is None
         if stream:
             body["stream_options"] = {"include_usage": True}
             return self._streamed(path, body)
         return self._whole(path, body)
 
+    def _tokenized(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The ids that SGLang would make of the messages, its chat template applied."""
+        body = {"model": self.model, "messages": list(messages)}
+        tokens: list[int] = self._post("/v1/tokenize", body)["tokens"]
+        return tokens
+
     def _whole(self, path: str, body: Json) -> Completion:
         begin = time.monotonic()
-        with _response(self.url, path, body, self.timeout_s) as response:
-            answer = _json(response.read().decode("utf-8", errors="replace"), self.url + path)
+        answer = self._post(path, body)
         return _completion([answer], None, time.monotonic() - begin)
+
+    def _post(self, path: str, body: Json) -> Json:
+        with _response(self.url, path, body, self.timeout_s) as response:
+            return _json(response.read().decode("utf-8", errors="replace"), self.url + path)
 
     def _streamed(self, path: str, body: Json) -> Completion:
         begin = time.monotonic()
@@ -110,6 +141,11 @@ def get_text(url: str, path: str, *, timeout_s: float = TIMEOUT_S) -> str:
     """The body of a GET."""
     with _response(url, path, None, timeout_s) as response:
         return response.read().decode("utf-8", errors="replace")
+
+
+def get_json(url: str, path: str, *, timeout_s: float = TIMEOUT_S) -> Json:
+    """The JSON object that a GET answers."""
+    return _json(get_text(url, path, timeout_s=timeout_s), url + path)
 
 
 @contextlib.contextmanager
@@ -189,6 +225,8 @@ def _completion(
     ids = [choice["token_ids"] for choice in choices if choice.get("token_ids") is not None]
     usages = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
     reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    extras = [chunk["sglext"].get("spec_tokens_details") for chunk in chunks if chunk.get("sglext")]
+    details = [extra for extra in extras if extra is not None]
     token_ids = tuple(token for part in ids for token in part) if ids else None
     num_tokens = usages[-1]["completion_tokens"] if usages else len(token_ids or ())
     return Completion(
@@ -198,7 +236,12 @@ def _completion(
         time_to_first_token_s=time_to_first_token_s,
         elapsed_s=elapsed_s,
         finish_reason=reasons[-1] if reasons else None,
+        acceptance=counts_of_request(details[-1]) if details else None,
     )
+
+
+def _is_text(messages: Sequence[Mapping[str, Any]]) -> bool:
+    return all(isinstance(message.get("content"), str) for message in messages)
 
 
 def _text(choice: Json) -> str:

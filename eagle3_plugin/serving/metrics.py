@@ -1,16 +1,18 @@
-"""How often an engine's drafts were right, from the counters that it serves at `/metrics`."""
+"""What vLLM counts at `/metrics` while it speculates, and how such a text is read."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import TypeVar
 
 from eagle3_plugin.errors import EngineError
-from eagle3_plugin.serving.client import get_text
+from eagle3_plugin.serving.acceptance import AcceptanceCounts
+from eagle3_plugin.serving.client import Completion, get_text
 
+PREFIX = "vllm:spec_decode_"
 NUM_ROUNDS = "vllm:spec_decode_num_drafts_total"
 NUM_DRAFT_TOKENS = "vllm:spec_decode_num_draft_tokens_total"
 NUM_ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
@@ -19,89 +21,57 @@ NUM_ACCEPTED_BY_POSITION = "vllm:spec_decode_num_accepted_tokens_per_pos_total"
 
 SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+SETTLE_S = 0.2
+SETTLE_TIMEOUT_S = 5.0
 
 Labels = Mapping[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class AcceptanceCounts:
-    """Counts of verify rounds.
+class VllmMeter:
+    """vLLM's counters when a measurement began. before: None when it runs without speculation.
 
-    num_rounds: times the target verified a draft. accepted_draft_tokens: without the bonus token.
-    accepted_by_position[i]: rounds in which draft position i was accepted.
+    The counters are the engine's: other clients' requests are in them.
     """
 
-    num_rounds: int
-    num_draft_tokens: int
-    accepted_draft_tokens: int
-    accepted_by_position: tuple[int, ...]
+    url: str
+    before: AcceptanceCounts | None
 
-    @property
-    def tokens_per_verify(self) -> float | None:
-        """Tokens that a round yields, the bonus token included; None without a round."""
-        return 1 + self.accepted_draft_tokens / self.num_rounds if self.num_rounds else None
+    @classmethod
+    def start(cls, url: str) -> VllmMeter:
+        """Reads the counters at the beginning of a measurement."""
+        return cls(url, read_acceptance(url))
 
-    @property
-    def acceptance_rate(self) -> tuple[float | None, ...]:
-        """Share of all rounds in which draft position i was accepted (unconditional)."""
-        return tuple(_ratio(count, self.num_rounds) for count in self.accepted_by_position)
-
-    @property
-    def acceptance_rate_conditional(self) -> tuple[float | None, ...]:
-        """Share of the rounds that accepted position i - 1 in which i was accepted too."""
-        chain = (self.num_rounds, *self.accepted_by_position)
-        return tuple(_ratio(after, before) for before, after in pairwise(chain))
-
-    def __sub__(self, earlier: AcceptanceCounts) -> AcceptanceCounts:
-        """What happened between two readings of one engine."""
-        if len(self.accepted_by_position) != len(earlier.accepted_by_position):
+    def counts(self, answers: Sequence[Completion]) -> AcceptanceCounts | None:
+        """What the engine counted since then; None without speculation."""
+        if self.before is None:
+            return None
+        after = settled(lambda: read_acceptance(self.url))
+        if after is None:
             raise EngineError(
-                f"{len(earlier.accepted_by_position)} draft positions in the first reading, "
-                f"{len(self.accepted_by_position)} in the second; expected the same engine",
+                f"{self.url} had counters of speculation before the measurement and has none "
+                "after it",
                 hint="Do not restart the server during a measurement.",
             )
-        if self.num_rounds < earlier.num_rounds:
-            raise EngineError(
-                f"the count of rounds fell from {earlier.num_rounds} to {self.num_rounds}; "
-                "expected it to grow",
-                hint="Do not restart the server during a measurement.",
-            )
-        pairs = zip(self.accepted_by_position, earlier.accepted_by_position, strict=True)
-        return AcceptanceCounts(
-            self.num_rounds - earlier.num_rounds,
-            self.num_draft_tokens - earlier.num_draft_tokens,
-            self.accepted_draft_tokens - earlier.accepted_draft_tokens,
-            tuple(after - before for after, before in pairs),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The counts and the rates that follow from them."""
-        return {
-            "num_rounds": self.num_rounds,
-            "num_draft_tokens": self.num_draft_tokens,
-            "accepted_draft_tokens": self.accepted_draft_tokens,
-            "accepted_by_position": list(self.accepted_by_position),
-            "tokens_per_verify": self.tokens_per_verify,
-            "acceptance_rate": list(self.acceptance_rate),
-            "acceptance_rate_conditional": list(self.acceptance_rate_conditional),
-        }
+        return after - self.before
 
 
 def read_acceptance(url: str) -> AcceptanceCounts | None:
-    """The counts of the engine at `url` since its start; None when it runs without speculation."""
+    """The counts of the vLLM at `url` since its start; None when it runs without speculation."""
     return parse_acceptance(get_text(url, "/metrics"))
 
 
 def parse_acceptance(text: str) -> AcceptanceCounts | None:
     """The counts in a Prometheus text, summed over engines and models; None without any."""
-    samples = _samples(text)
+    found = samples(text, PREFIX)
     by_position: dict[int, int] = {}
-    for name, labels, value in samples:
+    for name, labels, value in found:
         if name == NUM_ACCEPTED_BY_POSITION:
             position = int(labels["position"])
             by_position[position] = by_position.get(position, 0) + value
     totals = {
-        wanted: [value for name, _, value in samples if name == wanted]
+        wanted: [value for name, _, value in found if name == wanted]
         for wanted in (NUM_ROUNDS, NUM_DRAFT_TOKENS, NUM_ACCEPTED)
     }
     if not any(totals.values()):
@@ -122,16 +92,25 @@ def parse_acceptance(text: str) -> AcceptanceCounts | None:
     )
 
 
-def _samples(text: str) -> list[tuple[str, Labels, int]]:
-    """Name, labels and value of each line about speculation; the comments and the rest go."""
+def samples(text: str, prefix: str) -> list[tuple[str, Labels, int]]:
+    """Name, labels and count of each line whose name begins so; comments and the rest go."""
     found: list[tuple[str, Labels, int]] = []
     for line in text.splitlines():
         match = SAMPLE.match(line.strip())
-        if match and match[1].startswith("vllm:spec_decode_"):
+        if match and match[1].startswith(prefix):
             labels = dict(LABEL.findall(match[2] or ""))
             found.append((match[1], labels, round(float(match[3]))))
     return found
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def settled(read: Callable[[], T]) -> T:
+    """A reading once it stands still: vLLM adds a step's counts after it sent the answer."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    last = read()
+    while time.monotonic() < deadline:
+        time.sleep(SETTLE_S)
+        now = read()
+        if now == last:
+            break
+        last = now
+    return last

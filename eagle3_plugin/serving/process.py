@@ -36,6 +36,9 @@ SPEAKER = re.compile(
 Progress = Callable[[float, str], None]
 """Called while waiting with the seconds so far and the last line of the log."""
 
+Proof = Callable[[str], None]
+"""Called with the whole log of a healthy server; raises when the server must not be used."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -127,11 +130,14 @@ def running(
     log_path: Path,
     timeout_s: float,
     progress: Progress | None = None,
+    proof: Proof | None = None,
 ) -> Iterator[Server]:
     """A healthy server for the length of a `with` block; stopped when that ends in any way."""
     server = start(command, env=env, port=port, log_path=log_path)
     try:
         wait_until_healthy(server, timeout_s, progress)
+        if proof is not None:
+            proof(log_path.read_text(encoding="utf-8", errors="replace"))
         yield server
     finally:
         server.stop()

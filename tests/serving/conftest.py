@@ -1,8 +1,12 @@
-"""A tiny random Qwen3 with a tokenizer, for tests of servers: real, small, and not trained."""
+"""What tests of servers need: a server of literal texts, and a tiny random Qwen3 for real ones."""
 
 from __future__ import annotations
 
+import http.server
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +14,39 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "<|im_start|>assistant\n"
 )
+
+
+@pytest.fixture(scope="session")
+def sglang_python(repository: Path) -> Path:
+    """The interpreter of the environment that has real SGLang (`make setup` makes it)."""
+    return repository / ".venvs" / "sglang" / "bin" / "python"
+
+
+@pytest.fixture
+def routes() -> Iterator[Callable[[Mapping[str, str]], str]]:
+    """Starts a server that answers each path with its text, and others with 404; its URL."""
+    servers: list[http.server.ThreadingHTTPServer] = []
+
+    def start(texts: Mapping[str, str]) -> str:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200 if self.path in texts else 404)
+                self.end_headers()
+                self.wfile.write(texts.get(self.path, "").encode())
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Silent."""
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")

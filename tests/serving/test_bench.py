@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from eagle3_plugin.errors import EngineError, UsageError
+from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.serving.bench import (
     BenchResult,
     Difference,
@@ -25,7 +26,6 @@ from eagle3_plugin.serving.bench import (
     compare,
 )
 from eagle3_plugin.serving.client import Completion
-from eagle3_plugin.serving.metrics import AcceptanceCounts
 
 COUNTERS = """\
 vllm:spec_decode_num_drafts_total{{engine="0"}} {0}

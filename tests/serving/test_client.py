@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from eagle3_plugin.errors import EngineError, UsageError
+from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.serving.client import Client, Completion, get_text
 from eagle3_plugin.serving.process import free_port
 
@@ -179,3 +183,105 @@ def test_no_prompt_and_two_prompts_are_wrong_use() -> None:
         client.completion(max_tokens=1)
     with pytest.raises(UsageError, match=f"2 prompts; {expected}"):
         client.completion(prompt="a", prompt_token_ids=[1], max_tokens=1)
+
+
+DETAILS = {
+    "spec_num_correct_drafts": 5,
+    "spec_num_proposed_drafts": 42,
+    "spec_verify_ct": 6,
+    "spec_correct_drafts_histogram": [3, 2, 0, 1],
+}
+
+
+class Recorder(http.server.ThreadingHTTPServer):
+    """Answers as SGLang 0.5.23 does, and keeps the path and the body of each request."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _RecorderHandler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+
+
+class _RecorderHandler(http.server.BaseHTTPRequestHandler):
+    server: Recorder
+
+    def do_GET(self) -> None:
+        self._send({"data": [{"id": "m", "owned_by": "sglang"}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((self.path, body))
+        answer = {"choices": [{"text": "ab", "token_ids": [1]}], "usage": {"completion_tokens": 1}}
+        extra = {"sglext": {"spec_tokens_details": DETAILS}}
+        self._send({"tokens": [7, 8]} if self.path == "/v1/tokenize" else {**answer, **extra})
+
+    def _send(self, value: Any) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(value).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def sglang() -> Iterator[Recorder]:
+    with Recorder() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_the_models_owner_names_the_engine(serve: Serve, sglang: Recorder) -> None:
+    assert Client.connect(sglang.url).engine == "sglang"
+    vllm = serve(_ok('{"data": [{"id": "m", "owned_by": "vllm"}]}'))
+    assert Client.connect(vllm).engine == "vllm"
+
+
+def test_sglang_is_asked_for_the_rounds_of_each_request(sglang: Recorder) -> None:
+    client = Client.connect(sglang.url)
+    answer = client.completion(prompt_token_ids=[5, 6], max_tokens=4, stream=False)
+    assert answer.token_ids == (1,)
+    assert answer.acceptance == AcceptanceCounts(6, 42, 5, (3, 1, 1))
+    assert sglang.requests == [
+        (
+            "/v1/completions",
+            {
+                "model": "m",
+                "prompt": [5, 6],
+                "max_tokens": 4,
+                "temperature": 0.0,
+                "seed": 0,
+                "ignore_eos": False,
+                "stream": False,
+                "return_token_ids": True,
+                "return_spec_tokens_details": True,
+            },
+        )
+    ]
+
+
+def test_messages_of_text_become_token_ids_in_sglang(sglang: Recorder) -> None:
+    """SGLang 0.5.23 refuses `return_token_ids` with a streamed chat."""
+    messages = [{"role": "user", "content": "hello"}]
+    Client.connect(sglang.url).completion(messages=messages, max_tokens=4, stream=False)
+    paths = [path for path, _ in sglang.requests]
+    assert paths == ["/v1/tokenize", "/v1/completions"]
+    assert sglang.requests[0][1] == {"model": "m", "messages": messages}
+    assert sglang.requests[1][1]["prompt"] == [7, 8]
+
+
+def test_messages_with_an_image_keep_it_and_go_to_sglangs_chat(sglang: Recorder) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    messages = [{"role": "user", "content": [image]}]
+    Client.connect(sglang.url).completion(messages=messages, max_tokens=4, stream=False)
+    ((path, body),) = sglang.requests
+    assert (path, body["messages"]) == ("/v1/chat/completions", messages)
+    assert body["return_token_ids"] is False
+
+
+def test_a_server_that_says_nothing_of_its_rounds_has_no_acceptance(serve: Serve) -> None:
+    url = serve(_ok('{"choices": [{"text": "a"}], "sglext": {"spec_tokens_details": null}}'))
+    assert _complete(url, stream=False).acceptance is None

@@ -1,11 +1,12 @@
-"""The counters of speculation: the text of vLLM 0.32, and the arithmetic."""
+"""The counters of speculation in the text of vLLM 0.32."""
 
 from __future__ import annotations
 
 import pytest
 
 from eagle3_plugin.errors import EngineError
-from eagle3_plugin.serving.metrics import AcceptanceCounts, parse_acceptance
+from eagle3_plugin.serving.acceptance import AcceptanceCounts
+from eagle3_plugin.serving.metrics import parse_acceptance
 
 VLLM_TEXT = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -61,52 +62,3 @@ def test_counters_that_are_not_whole_are_an_error() -> None:
         "['vllm:spec_decode_num_draft_tokens_total'], positions [1, 2]; "
         "expected those of vLLM 0.32"
     )
-
-
-def test_rates_follow_from_the_counts() -> None:
-    counts = AcceptanceCounts(44, 132, 55, (33, 22, 0))
-    assert counts.tokens_per_verify == 2.25
-    assert counts.acceptance_rate == (0.75, 0.5, 0.0)
-    assert counts.acceptance_rate_conditional == (0.75, 22 / 33, 0.0)
-
-
-def test_without_a_round_there_is_no_rate() -> None:
-    counts = AcceptanceCounts(0, 0, 0, (0, 0))
-    assert counts.tokens_per_verify is None
-    assert counts.acceptance_rate == (None, None)
-    assert counts.acceptance_rate_conditional == (None, None)
-
-
-def test_the_difference_of_two_readings_is_what_happened_between_them() -> None:
-    before, after = (
-        AcceptanceCounts(10, 30, 12, (7, 5, 0)),
-        AcceptanceCounts(44, 132, 55, (33, 22, 0)),
-    )
-    assert after - before == AcceptanceCounts(34, 102, 43, (26, 17, 0))
-
-
-def test_counts_that_fall_are_an_error() -> None:
-    with pytest.raises(EngineError) as caught:
-        AcceptanceCounts(10, 30, 12, (7, 5)) - AcceptanceCounts(44, 132, 55, (33, 22))
-    assert caught.value.message == "the count of rounds fell from 44 to 10; expected it to grow"
-    assert caught.value.hint == "Do not restart the server during a measurement."
-
-
-def test_another_number_of_draft_positions_is_an_error() -> None:
-    with pytest.raises(EngineError) as caught:
-        AcceptanceCounts(44, 132, 55, (33, 22)) - AcceptanceCounts(10, 30, 12, (7, 5, 0))
-    assert caught.value.message == (
-        "3 draft positions in the first reading, 2 in the second; expected the same engine"
-    )
-
-
-def test_counts_and_rates_are_all_in_the_json() -> None:
-    assert AcceptanceCounts(4, 8, 4, (3, 1)).to_json() == {
-        "num_rounds": 4,
-        "num_draft_tokens": 8,
-        "accepted_draft_tokens": 4,
-        "accepted_by_position": [3, 1],
-        "tokens_per_verify": 2.0,
-        "acceptance_rate": [0.75, 0.25],
-        "acceptance_rate_conditional": [0.75, 1 / 3],
-    }

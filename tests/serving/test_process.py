@@ -241,3 +241,19 @@ def test_a_log_in_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     assert caught.value.message == (
         f"the engine's log {log} cannot be written: No such file or directory"
     )
+
+
+def test_a_healthy_server_whose_log_lacks_the_proof_is_stopped(tmp_path: Path) -> None:
+    port, log, told = free_port(), tmp_path / "log", []
+
+    def refuse(text: str) -> None:
+        told.append(text)
+        raise EngineError("not ours")
+
+    with (
+        pytest.raises(EngineError, match="not ours"),
+        running(_command(port), env={}, port=port, log_path=log, timeout_s=20, proof=refuse),
+    ):
+        pytest.fail("the server was handed out")
+    assert "loading" in told[0]
+    assert _survivors(_children(log), 5) == []

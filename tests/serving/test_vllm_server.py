@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 
 from eagle3_plugin.errors import EngineError
+from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.serving.bench import bench
 from eagle3_plugin.serving.client import Client
-from eagle3_plugin.serving.metrics import AcceptanceCounts, read_acceptance
+from eagle3_plugin.serving.metrics import read_acceptance
 from eagle3_plugin.serving.process import Server, free_port, running, start, wait_until_healthy
 
 pytestmark = pytest.mark.engine
