@@ -33,6 +33,12 @@ Residual = Annotated[
 Feedback = Annotated[
     str | None, typer.Option("--feedback", help="State fed back: prenorm or postnorm.")
 ]
+TreeList = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tree", help="Judge a tree of SGLang's too: steps,topk,draft tokens (5,4,16). Repeatable."
+    ),
+]
 PromptFile = Annotated[
     Path | None,
     typer.Option("--prompts", help="jsonl with prompt, messages or prompt_token_ids per line."),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from eagle3_plugin import console
 from eagle3_plugin.console import print_next, print_pairs, print_table
-from eagle3_plugin.engines.vllm.command import serve_line
+from eagle3_plugin.engines.sglang import command as sglang
+from eagle3_plugin.engines.vllm import command as vllm
 
 if TYPE_CHECKING:
     from eagle3_plugin.draft.check import Report
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
     from eagle3_plugin.draft.rounds import ScoreResult
     from eagle3_plugin.draft.sweep import SweepResult
     from eagle3_plugin.serving.bench import BenchResult
+
+SERVE_LINES: Mapping[str, Callable[[str, str], str]] = {
+    "vllm": vllm.serve_line,
+    "sglang": sglang.serve_line,
+}
+"""What a user types to serve a pair, by engine."""
 
 
 def show_inspection(found: dict[str, Any]) -> None:
@@ -49,7 +57,7 @@ def show_report(report: Report, draft: str, target: str | None) -> None:
                 console.out.print(f"    {label}: {text}", markup=False)
     if report.ok:
         console.out.print("[green]ok[/]: nothing that would make the result wrong")
-        print_next(serve_line(target or "TARGET", draft))
+        print_next(SERVE_LINES[report.engine](target or "TARGET", draft))
 
 
 def show_conversion(done: Conversion, target: str | None) -> None:
@@ -63,22 +71,9 @@ def show_conversion(done: Conversion, target: str | None) -> None:
         ("written", f"{done.num_bytes / 1e6:.1f} MB, read back as the same draft"),
     ]
     print_pairs("converted", rows)
-    shown = target or "TARGET"
-    commands = {
-        "vllm": serve_line(shown, done.out),
-        "sglang": sglang_line(shown, done.out),
-    }
-    wanted = {"speculators": ["vllm"], "universal": ["vllm", "sglang"]}
-    print_next(*(commands[e] for e in wanted.get(done.dialect, [done.dialect])))
-
-
-def sglang_line(target: str, draft: str) -> str:
-    """What a user types to serve this pair with a chain of 3."""
-    return (
-        f"python -m sglang.launch_server --model-path {target} --speculative-algorithm EAGLE3 "
-        f"--speculative-draft-model-path {draft} --speculative-num-steps 3 "
-        "--speculative-eagle-topk 1 --speculative-num-draft-tokens 4"
-    )
+    engines = {"speculators": ["vllm"], "universal": ["vllm", "sglang"]}
+    wanted = engines.get(done.dialect, [done.dialect])
+    print_next(*(SERVE_LINES[engine](target or "TARGET", done.out) for engine in wanted))
 
 
 def show_score(result: ScoreResult, draft: str, target: str, *, saved: bool) -> None:
@@ -89,6 +84,13 @@ def show_score(result: ScoreResult, draft: str, target: str, *, saved: bool) -> 
         rows += [[n, *(f"{v[k]:.2f}" for k in lengths)] for n, v in sets.items()]
     title = f"tokens per verify, measured on {len(result.prompts)} prompts, {result.dtype}"
     print_table(title, ["chain", *map(str, lengths)], rows)
+    if result.trees:
+        print_table(
+            "trees as SGLang drafts them (steps, topk, draft tokens)",
+            ["tree", "tokens per verify", "rounds"],
+            [[str(t.shape), f"{t.tokens_per_verify or 0:.2f}", str(sum(t.rounds_per_prompt))]
+             for t in result.tree_scores],
+        )  # fmt: skip
     positions = [str(i + 1) for i in range(result.chain)]
     rates = [console.percent(r) for r in result.acceptance_rate]
     conditional = [console.percent(r) for r in result.acceptance_rate_conditional]
@@ -151,26 +153,25 @@ def show_equality(num_equal: int, num_compared: int) -> None:
 
 
 def show_plugins(report: dict[str, Any]) -> None:
+    variable = f"{report['engine'].upper()}_PLUGINS"
     print_pairs(
         f"{report['engine']} {report['engine_version']}",
         [
             ("eagle3_plugin", report["plugin_version"]),
-            ("VLLM_PLUGINS", report.get("VLLM_PLUGINS") or "not set (all plugins)"),
+            (variable, report.get(variable) or "not set (all plugins)"),
             *((f"hook {k}", "in place" if v else "MISSING") for k, v in report["hooks"].items()),
         ],
     )
     rows = [[name, at] for name, at in report["architectures"].items()]
     print_table("architecture names, as the engine resolves them", ["name", "class"], rows)
     if report["ok"]:
-        console.out.print(
-            "[green]ok[/]: every name resolves to the plugin, both hooks are in place"
-        )
-        print_next(serve_line("TARGET", "DRAFT"))
+        console.out.print("[green]ok[/]: every name resolves to the plugin, all hooks are in place")
+        print_next(SERVE_LINES[report["engine"]]("TARGET", "DRAFT"))
     else:
         console.out.print("[bold red]not registered[/]: the engine would serve drafts as stock")
         console.print_error(
             "the plugin is installed but not in place in this environment",
-            "Leave VLLM_PLUGINS unset or add eagle3 to it; then read the engine's own log.",
+            f"Leave {variable} unset or add eagle3 to it; then read the engine's own log.",
         )
 
 

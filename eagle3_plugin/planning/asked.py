@@ -1,0 +1,136 @@
+"""What a plan is made for, and how it is read from what a user types."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from eagle3_plugin.errors import UsageError
+from eagle3_plugin.planning.acceptance import Acceptance
+from eagle3_plugin.planning.acceptance_sources import parse_acceptance
+from eagle3_plugin.planning.cost import Engine, Machine
+from eagle3_plugin.planning.gpus import GpuProfile, find_gpu, parse_gpu
+from eagle3_plugin.planning.limit_rules import Server
+from eagle3_plugin.planning.limits import parse_flags
+from eagle3_plugin.planning.local_gpus import local_gpus
+from eagle3_plugin.planning.pair import Pair, read_pair
+from eagle3_plugin.planning.points import CONTEXT_TOKENS
+
+Goal = Literal["latency", "throughput"]
+GOALS: tuple[Goal, ...] = ("latency", "throughput")
+MAX_CONCURRENCY: Final = 1024
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a plan is made for.
+
+    first, last: requests at the same time, from and to. context_tokens: of each request.
+    goal: of a range, `latency` decides at its low end and `throughput` at its high end; under one
+    load the fastest round serves both. baseline_tokens_per_s: measured without speculation, of
+    all requests together, under a single load.
+    """
+
+    pair: Pair
+    machine: Machine
+    acceptance: Acceptance
+    first: int = 1
+    last: int = 1
+    context_tokens: int = CONTEXT_TOKENS
+    goal: Goal = "latency"
+    baseline_tokens_per_s: float | None = None
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= self.last <= MAX_CONCURRENCY:
+            raise UsageError(
+                f"concurrency from {self.first} to {self.last}, "
+                f"expected 1 <= first <= last <= {MAX_CONCURRENCY}",
+                hint="Write --concurrency 4, or a range: --concurrency 1..64.",
+            )
+        if self.baseline_tokens_per_s is None:
+            return
+        if self.first != self.last:
+            raise UsageError(
+                f"a measured baseline and loads from {self.first} to {self.last}; expected the one "
+                "load that it was measured under",
+                hint="Give --concurrency N with --baseline-tokens-per-s, or leave the latter out.",
+            )
+        if not (math.isfinite(self.baseline_tokens_per_s) and self.baseline_tokens_per_s > 0):
+            raise UsageError(
+                f"the baseline is {self.baseline_tokens_per_s:g} tokens/s, expected more than 0"
+            )
+
+    @property
+    def server(self) -> Server:
+        return Server(self.machine, self.last, self.flags, self.pair.model_type)
+
+
+def read_asked(
+    target: str,
+    draft: str,
+    engine: Engine,
+    *,
+    gpu: str | None,
+    num_gpus: int,
+    acceptance: str | None,
+    concurrency: str,
+    context_tokens: int,
+    goal: str,
+    baseline_tokens_per_s: float | None,
+    server_flags: Sequence[str],
+) -> Asked:
+    """What the options name. Raises UsageError for a wrong one.
+
+    gpu: None means the GPUs of this machine. acceptance: None means the best that is known of the
+    draft (pair.py).
+    """
+    if goal not in GOALS:
+        raise UsageError(f"--goal is {goal!r}, expected {' or '.join(GOALS)}")
+    first, last = parse_concurrency(concurrency)
+    machine = Machine(parse_gpu(gpu) if gpu else local_gpu(), num_gpus, engine)
+    given = parse_acceptance(acceptance) if acceptance else None
+    pair, known = read_pair(target, draft)
+    return Asked(
+        pair,
+        machine,
+        given or known,
+        first,
+        last,
+        context_tokens,
+        "latency" if goal == "latency" else "throughput",
+        baseline_tokens_per_s,
+        parse_flags(server_flags, engine),
+    )
+
+
+def parse_concurrency(text: str) -> tuple[int, int]:
+    """First and last load of "4" or "1..64"."""
+    match = re.fullmatch(r"\s*(\d{1,6})\s*(?:\.\.\s*(\d{1,6})\s*)?", text, re.ASCII)
+    if match is None:
+        raise UsageError(
+            f"--concurrency is {text!r}, expected a number of requests or a range",
+            hint="For example --concurrency 4 or --concurrency 1..64.",
+        )
+    return int(match[1]), int(match[2] or match[1])
+
+
+def local_gpu() -> GpuProfile:
+    """The profile of this machine's GPUs; raises UsageError for none, and for several kinds."""
+    found = dict.fromkeys(local_gpus())
+    if not found:
+        raise UsageError(
+            "neither nvidia-smi nor rocm-smi shows a GPU on this machine; expected one, or --gpu",
+            hint='Name the GPU that it will run on: --gpu "RTX 4090".',
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"this machine has GPUs of {len(found)} kinds: {', '.join(g.name for g in found)}; "
+            "expected one kind",
+            hint="Name the one that it will run on with --gpu.",
+        )
+    (only,) = found
+    return find_gpu(only.name, only.mem_gib)
