@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eagle3_plugin.draft.tree import TreeShape
-from eagle3_plugin.tiny import VARIANTS, tiny_pair
+from eagle3_plugin.tiny import VARIANTS, tiny_moe_pair, tiny_pair
 from tests.engines.jobs import Job, run_jobs
 from tests.engines.parity import judge_trees, prompts_of, served_draft
 
@@ -45,6 +45,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         jobs[variant, "bfloat16"] = Job(
             pair.target, pair.draft, prompts, max_tokens, {"dtype": "bfloat16"}
         )
+    moe = tiny_moe_pair()
+    few = [list(p) for p in moe.prompts[:3]]
+    jobs["moe, no draft", ""] = Job(moe.target, None, few, 64)
+    for shape in (SHAPES[0], SHAPES[2]):
+        jobs["moe", str(shape)] = Job(moe.target, moe.draft, few, 64, {"settings": _numbers(shape)})
     results = run_jobs("sglang", list(jobs.values()), folder / "runs")
     return {key: (job, found) for (key, job), found in zip(jobs.items(), results, strict=True)}
 
@@ -84,3 +89,16 @@ def test_bfloat16_is_reported(variant: str, runs: Runs, record_property: Record)
         f"{tokens_per_verify:.3f} tokens per verify",
     )
     assert tokens_per_verify > 1.5
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[2]], ids=str)
+def test_a_mixture_of_experts_target_runs_with_a_draft(
+    shape: TreeShape, runs: Runs, record_property: Record
+) -> None:
+    job, result = runs["moe", str(shape)]
+    assert "error" not in result, result
+    baseline = runs["moe, no draft", ""][1]["outputs"]
+    rounds, expected, unexplained = judge_trees(job, result, baseline, shape)
+    record_property("figure", f"SGLang, Qwen3-MoE, {shape}: {rounds} rounds, oracle {expected}")
+    assert (rounds, unexplained) == (expected, 0)
+    assert sum(len(o) - 1 for o in result["outputs"]) / rounds > 1.3
