@@ -24,11 +24,11 @@ from eagle3_plugin.engines.sglang.command import (
     server_command,
 )
 from eagle3_plugin.errors import EngineError
-from eagle3_plugin.planning.settings import Settings
 from eagle3_plugin.serving.bench import bench
 from eagle3_plugin.serving.client import Client
 from eagle3_plugin.serving.metrics_sglang import read_rounds
 from eagle3_plugin.serving.process import Server, free_port, running
+from eagle3_plugin.settings import Settings
 from eagle3_plugin.tiny import tiny_pair
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

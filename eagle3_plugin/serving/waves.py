@@ -1,0 +1,98 @@
+"""Round times of a running server: waves of requests that all begin and decode together."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from eagle3_plugin.errors import EngineError
+from eagle3_plugin.serving.acceptance import AcceptanceCounts
+from eagle3_plugin.serving.bench import METERS, PROMPT_KEYS, Prompt
+from eagle3_plugin.serving.client import Client, Completion
+
+NUM_WAVES: Final = 5
+"""With five, the fastest and the slowest hold the median between them (planning/profile.py)."""
+
+SIMULATED_WITHIN: Final = 0.05
+"""How near the counted tokens per verify have to be to those that the engine was told."""
+
+
+@dataclass(frozen=True)
+class Wave:
+    """The time of a round in one wave, and what the engine counted; None without speculation."""
+
+    round_s: float
+    counts: AcceptanceCounts | None
+
+
+def waves(
+    client: Client, prompts: Sequence[Prompt], num_requests: int, max_tokens: int
+) -> tuple[Wave, ...]:
+    """The waves of that many requests, after one that is not measured.
+
+    Each request goes on to `max_tokens`, whatever the model says. The prompts are taken in turn,
+    the same for every server.
+    """
+    sent = [
+        [prompts[(number * num_requests + i) % len(prompts)] for i in range(num_requests)]
+        for number in range(NUM_WAVES)
+    ]
+    _send(client, sent[0], max_tokens)
+    found = []
+    for wave in sent:
+        meter = METERS[client.engine](client.url)
+        answers = _send(client, wave, max_tokens)
+        counts = meter.counts(answers)
+        found.append(Wave(round_time(answers, counts), counts))
+    return tuple(found)
+
+
+def round_time(answers: Sequence[Completion], counts: AcceptanceCounts | None) -> float:
+    """Seconds of decoding, of all requests together, by their rounds.
+
+    The first token is the prefill's and comes before the first round. Without speculation every
+    further token is a round.
+    """
+    times = [(a.elapsed_s, a.time_to_first_token_s) for a in answers]
+    decoding_s = sum(whole - first for whole, first in times if first is not None)
+    steps = sum(a.num_tokens - 1 for a in answers)
+    rounds = steps if counts is None else counts.num_rounds
+    if rounds < 1 or decoding_s <= 0:
+        raise EngineError(
+            f"{len(answers)} request(s) took {rounds} rounds and {decoding_s:g} s of decoding; "
+            "expected at least one round",
+            hint="Ask for more tokens with --max-new-tokens.",
+        )
+    return decoding_s / rounds
+
+
+def follows(found: Sequence[Wave], accepts: int) -> bool:
+    """Whether the engine accepted as many tokens as it was told to."""
+    counts = [wave.counts for wave in found if wave.counts is not None]
+    total = AcceptanceCounts.total(counts, 0).tokens_per_verify
+    return total is not None and abs(total / accepts - 1) <= SIMULATED_WITHIN
+
+
+def _send(client: Client, prompts: Sequence[Prompt], max_tokens: int) -> list[Completion]:
+    """All at once; the threads are daemons, so that a Ctrl-C does not wait for them."""
+    done: queue.SimpleQueue[Completion | Exception] = queue.SimpleQueue()
+
+    def ask(prompt: Prompt) -> None:
+        given = {key: prompt[key] for key in PROMPT_KEYS if prompt.get(key) is not None}
+        try:
+            done.put(client.completion(**given, max_tokens=max_tokens, ignore_eos=True))
+        except Exception as error:
+            done.put(error)
+
+    for prompt in prompts:
+        threading.Thread(target=ask, args=(prompt,), daemon=True).start()
+    answers = []
+    for _ in prompts:
+        answer = done.get()
+        if isinstance(answer, Exception):
+            raise answer
+        answers.append(answer)
+    return answers
