@@ -20,19 +20,6 @@ DraftName = Annotated[
 ]
 TargetName = Annotated[str | None, typer.Option("--target", help="The target model, named alike.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-DialectName = Annotated[str | None, typer.Option("--dialect", help="How the draft is written.")]
-TapList = Annotated[
-    str | None, typer.Option("--taps", help="Boundaries that the draft was trained on: 2,18,33.")
-]
-Ids = Annotated[
-    str | None, typer.Option("--ids", help="What the stored tap ids are: output or boundary.")
-]
-Residual = Annotated[
-    str | None, typer.Option("--residual", help="norm_before_residual: raw (false), normed (true).")
-]
-Feedback = Annotated[
-    str | None, typer.Option("--feedback", help="State fed back: prenorm or postnorm.")
-]
 TreeList = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,28 +61,6 @@ def open_target(name: str | None) -> TargetConfig | None:
     from eagle3_plugin.draft.target_config import read_target
 
     return read_target(name)
-
-
-def is_qwen3(target: TargetConfig | None) -> bool:
-    """Whether the plugin acts for this target (an unknown one is taken for a Qwen3)."""
-    from eagle3_plugin.engines.names import is_our_target
-
-    return target is None or is_our_target({"model_type": target.model_type})
-
-
-def answers(
-    dialect: str | None,
-    taps: str | None,
-    ids: str | None,
-    residual: str | None,
-    feedback: str | None,
-    target: TargetConfig | None,
-) -> Settle:
-    """The answers to ambiguities, as typed, with what the target tells."""
-    from eagle3_plugin.draft.dialects.settle import parse_settle
-
-    num_layers = target.num_layers if target else None
-    return parse_settle(dialect, taps, ids, residual, feedback, num_layers)
 
 
 def bench_prompts(path: Path | None, num_humaneval: int | None) -> list[dict[str, Any]]:

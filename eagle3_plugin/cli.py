@@ -9,24 +9,11 @@ from typing import Annotated
 import typer
 
 from eagle3_plugin import console
-from eagle3_plugin.arguments import (
-    AsJson,
-    DialectName,
-    DraftName,
-    Feedback,
-    Ids,
-    PromptFile,
-    Residual,
-    TapList,
-    TargetName,
-    answers,
-    bench_prompts,
-    is_qwen3,
-    open_checkpoint,
-    open_draft,
-    open_target,
-    read_engine,
-)
+from eagle3_plugin.arguments import AsJson, PromptFile, bench_prompts
+from eagle3_plugin.cli_draft import check, convert, inspect, score
+from eagle3_plugin.cli_plan import plan
+from eagle3_plugin.cli_serve import WithWords, serve
+from eagle3_plugin.cli_tune import tune
 from eagle3_plugin.errors import Eagle3Error, UsageError
 
 app = typer.Typer(
@@ -37,9 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-WITH_PLUGIN = ("vllm",)
-"""Engines that this release has a plugin for; others are judged as stock."""
 
 
 def main() -> None:
@@ -57,160 +41,8 @@ def main() -> None:
         sys.exit(141)
 
 
-@app.command()
-def inspect(
-    draft: DraftName,
-    target: TargetName = None,
-    dialect: DialectName = None,
-    taps: TapList = None,
-    ids: Ids = None,
-    residual: Residual = None,
-    feedback: Feedback = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a draft is: canonical config, dialect, tensors, size. Reads headers only."""
-    from eagle3_plugin.draft.inspect import inspection
-
-    read_target = open_target(target)
-    settle = answers(dialect, taps, ids, residual, feedback, read_target)
-    found = inspection(open_draft(draft, settle), read_target)
-    if as_json:
-        return console.print_json(found)
-    from eagle3_plugin.show import show_inspection
-
-    show_inspection(found)
-    console.print_next(f"eagle3 check {draft} --target {target or 'TARGET'} --engine vllm")
-
-
-@app.command()
-def check(
-    draft: DraftName,
-    target: TargetName = None,
-    engine: Annotated[str, typer.Option("--engine", help="vllm or sglang.")] = "vllm",
-    stock: Annotated[
-        bool, typer.Option("--stock", help="Judge the engine without our plugin.")
-    ] = False,
-    dialect: DialectName = None,
-    taps: TapList = None,
-    ids: Ids = None,
-    residual: Residual = None,
-    feedback: Feedback = None,
-    as_json: AsJson = False,
-) -> None:
-    """Find every silent failure of a draft with this target in this engine, before it is served."""
-    from eagle3_plugin.draft.check import check as run_check
-    from eagle3_plugin.draft.check import installed_version
-
-    read_target = open_target(target)
-    settle = answers(dialect, taps, ids, residual, feedback, read_target)
-    judged = read_engine(engine)
-    report = run_check(
-        open_checkpoint(draft),
-        read_target,
-        judged,
-        plugin=not stock and judged in WITH_PLUGIN and is_qwen3(read_target),
-        settle=settle,
-        engine_version=installed_version(judged),
-    )
-    if as_json:
-        console.print_json(report.to_json())
-    else:
-        from eagle3_plugin.show import show_report
-
-        show_report(report, draft, target)
-    if not report.ok:
-        raise typer.Exit(1)
-
-
-@app.command()
-def convert(
-    draft: DraftName,
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    to: Annotated[str, typer.Option("--to", help="sglang, vllm, speculators or universal.")],
-    target: TargetName = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
-    dialect: DialectName = None,
-    taps: TapList = None,
-    ids: Ids = None,
-    residual: Residual = None,
-    feedback: Feedback = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write a draft in another dialect, with its meaning kept to the bit."""
-    from eagle3_plugin.draft.convert import convert as run_convert
-
-    read_target = open_target(target)
-    settle = answers(dialect, taps, ids, residual, feedback, read_target)
-    source = open_draft(draft, settle)
-    total = sum(t.nbytes for t in source.checkpoint.tensors.values())
-    with console.progress_bar("convert", hidden=as_json) as update:
-        written = [0]
-
-        def progress(num_bytes: int) -> None:
-            written[0] += num_bytes
-            update(written[0], total)
-
-        done = run_convert(source, out, to, target=read_target, force=force, progress=progress)
-    if as_json:
-        return console.print_json(done.to_json())
-    from eagle3_plugin.show import show_conversion
-
-    show_conversion(done, target)
-
-
-@app.command()
-def score(
-    draft: DraftName,
-    target: Annotated[str, typer.Option("--target", help="The target model, named alike.")],
-    prompts: PromptFile = None,
-    chain: Annotated[int, typer.Option("--chain", min=1, help="The longest chain to judge.")] = 5,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=2)] = 128,
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16.")] = "float32",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")] = "cpu",
-    sweep_taps: Annotated[
-        bool, typer.Option("--sweep-taps", help="Find out which taps the draft was trained on.")
-    ] = False,
-    save: Annotated[
-        bool,
-        typer.Option("--save", help="Keep the acceptance in the draft's eagle3.json."),
-    ] = False,
-    dialect: DialectName = None,
-    taps: TapList = None,
-    ids: Ids = None,
-    residual: Residual = None,
-    feedback: Feedback = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure acceptance without an engine: greedy tokens per verify for every chain length."""
-    from eagle3_plugin.draft.scoring import ScoreRequest, run_score, save_score
-    from eagle3_plugin.draft.sweep import SweepResult
-    from eagle3_plugin.show import show_score, show_sweep
-
-    if save and sweep_taps:
-        raise UsageError("--save keeps a score, --sweep-taps makes none; give one of the two")
-    read_target = open_target(target)
-    settle = answers(dialect, taps, ids, residual, feedback, read_target)
-    source = open_draft(draft, settle)
-    request = ScoreRequest(
-        target=target,
-        prompts=prompts,
-        chain=chain,
-        max_new_tokens=max_new_tokens,
-        dtype=dtype,
-        device=device,
-        sweep=sweep_taps,
-    )
-    with console.progress_bar("score", hidden=as_json) as update:
-        result = run_score(source, request, update)
-    if isinstance(result, SweepResult):
-        if as_json:
-            return console.print_json(result.to_json())
-        return show_sweep(result, draft, target)
-    if save:
-        save_score(source, result, target)
-    if as_json:
-        return console.print_json(result.to_json())
-    show_score(result, draft, target, saved=save)
+for verb in (inspect, check, convert, score):
+    app.command()(verb)
 
 
 @app.command()
@@ -252,9 +84,14 @@ def bench(
         raise typer.Exit(1)
 
 
+app.command()(plan)
+app.command(cls=WithWords)(serve)
+app.command(cls=WithWords)(tune)
+
+
 @app.command()
 def plugins(
-    engine: Annotated[str, typer.Argument(help="The engine: vllm.")] = "vllm",
+    engine: Annotated[str, typer.Argument(help="The engine: vllm or sglang.")] = "vllm",
     python: Annotated[
         str,
         typer.Option(
@@ -280,7 +117,12 @@ def plugins(
 
 @app.command()
 def demo(
-    engine: Annotated[str, typer.Option("--engine", help="The engine: vllm.")] = "vllm",
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine", help="vllm, sglang or both.", show_default="vllm if found, else sglang"
+        ),
+    ] = None,
     python: Annotated[
         str | None, typer.Option("--python", help="The Python of the engine's environment.")
     ] = None,
@@ -293,9 +135,7 @@ def demo(
     """Train a tiny pair, convert the draft, serve it with and without speculation, and compare."""
     from eagle3_plugin.demo import run_demo
 
-    if engine != "vllm":
-        raise UsageError(f"no demo for {engine!r} in this release; there is: vllm")
-    result = run_demo(variant=variant, python=python, work=work, quiet=as_json)
+    result = run_demo(engine=engine, variant=variant, python=python, work=work, quiet=as_json)
     if as_json:
         console.print_json(result.to_json())
     if not result.ok:

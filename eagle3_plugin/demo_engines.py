@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from eagle3_plugin.engines.sglang import command as sglang
 from eagle3_plugin.engines.vllm import command as vllm
 from eagle3_plugin.errors import EngineError, UsageError
-from eagle3_plugin.planning.settings import chain
+from eagle3_plugin.settings import chain
 
 if TYPE_CHECKING:
     from eagle3_plugin.serving.process import Progress, Server

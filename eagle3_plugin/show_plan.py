@@ -20,7 +20,8 @@ from eagle3_plugin.planning.schedule import (
     sglang_steps,
     vllm_schedule,
 )
-from eagle3_plugin.planning.settings import OFF, chain
+from eagle3_plugin.planning.settings import OFF
+from eagle3_plugin.settings import chain
 
 if TYPE_CHECKING:
     from eagle3_plugin.planning.measurements import Decisions

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from eagle3_plugin.draft.check import rules_table
 from eagle3_plugin.draft.read import DIALECTS, WRITABLE
+from tests.engines import matrix
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-VERBS = ("inspect", "check", "convert", "score", "bench", "plugins", "demo")
+VERBS = ("inspect", "check", "convert", "score", "plan", "serve", "bench", "plugins", "demo")
 
 
 def dialect_table() -> str:
@@ -44,6 +45,7 @@ def command_help() -> str:
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
+    "engines": matrix.markdown,
     "dialects": dialect_table,
     "rules": rules_table,
     "commands": command_help,

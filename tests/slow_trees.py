@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from eagle3_plugin.draft.reference import Cache, ReferenceDraft
-from eagle3_plugin.draft.tree import ROOT, Prefix, Tree, TreeShape
+from eagle3_plugin.draft.tree import ROOT, Prefix, Tree
+from eagle3_plugin.settings import Settings
 
 Path = tuple[int, ...]
 """The ids from the root to a node, that one included."""
 
 
-def slow_tree(prefix: Prefix, start: int, shape: TreeShape, *, own_rows: bool) -> list[Path]:
+def slow_tree(prefix: Prefix, start: int, shape: Settings, *, own_rows: bool) -> list[Path]:
     """The paths of the kept nodes, every row run alone, with lists and sorting only.
 
     own_rows: whether a row goes on with the keys that were written in it, as in SGLang; otherwise

@@ -157,10 +157,15 @@ def test_check_passes_with_the_plugin_and_fails_for_stock(
         (["inspect", "DRAFT", "--taps", "2,x"], "--taps 2,x: expected boundaries"),
         (["inspect", "DRAFT", "--dialect", "gguf"], "unknown dialect 'gguf'"),
         (["check", "DRAFT", "--engine", "trt"], "unknown engine 'trt'"),
-        (["plugins", "sglang"], "no plugin for 'sglang' in this release"),
-        (["demo", "--engine", "sglang"], "no demo for 'sglang'"),
+        (["plugins", "trt"], "no plugin for 'trt' in this release; there is: vllm, sglang"),
+        (["demo", "--engine", "trt"], "no demo for 'trt'; there is: vllm, sglang, both"),
+        (["demo", "--engine", "both", "--python", "p"], "--python names one environment"),
         (["bench", "http://127.0.0.1:9", "--prompts", "f", "--humaneval", "3"], "two sets"),
         (["score", "DRAFT", "--target", "T", "--save", "--sweep-taps"], "--save keeps a score"),
+        (
+            ["score", "DRAFT", "--target", "T", "--tree", "3,4,8", "--sweep-taps"],
+            "--tree is part of a score",
+        ),
     ],
 )
 def test_wrong_use_is_one_line_and_no_traceback(
@@ -198,6 +203,32 @@ def test_score_keeps_the_expected_acceptance_beside_the_draft(
     assert kept["expected_acceptance"]["target"] == "target"
     code, out, _ = eagle3("inspect", draft, "--json")
     assert json.loads(out)["expected_acceptance"] == kept["expected_acceptance"]
+
+
+def test_score_judges_every_tree_that_is_asked_for(eagle3: Shell, tmp_path: Path) -> None:
+    from tests.engines.random_target import write_random_target
+
+    target = write_random_target(tmp_path / "target")
+    draft = write_random(tmp_path / "draft", draft_config())
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt_token_ids": [3, 5, 7, 9]}\n')
+    words: list[Any] = ["score", draft, "--target", target, "--prompts", prompts]
+    words += ["--max-new-tokens", "8", "--tree", "3,4,8"]
+    code, out, _ = eagle3(*words, "--tree", "5,4,16", "--json")
+    found = json.loads(out)["trees"]
+    assert code == 0
+    assert [(t["num_steps"], t["topk"], t["num_draft_tokens"]) for t in found] == [
+        (3, 4, 8),
+        (5, 4, 16),
+    ]
+    assert all(1 <= t["tokens_per_verify"] <= t["num_steps"] + 1 for t in found)
+    code, out, _ = eagle3(*words)
+    assert code == 0
+    assert "trees as SGLang drafts them" in out
+    assert "3,4,8" in out
+    code, _, err = eagle3(*words, "--tree", "3,1,8")
+    assert code == 2
+    assert "settings 3,1,8: num_draft_tokens is 8, expected 4" in err
 
 
 def test_a_missing_target_is_an_error_of_the_name(eagle3: Shell, draft: Path) -> None:

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eagle3_plugin.errors import UsageError
-from eagle3_plugin.planning.settings import (
-    OFF,
-    Settings,
-    candidates,
-    chain,
-    chains,
-    max_draft_tokens,
-    parse,
-    trees,
-)
+from eagle3_plugin.planning.settings import OFF, candidates, chains, parse, trees
+from eagle3_plugin.settings import Settings, chain, max_draft_tokens
 
 
 def refusal(num_steps: int, topk: int, num_draft_tokens: int) -> str:
@@ -47,7 +39,7 @@ def test_other_text_is_refused(text: str) -> None:
         parse(text)
 
     assert str(caught.value) == (
-        f"settings {text!r} are not three whole numbers with commas between them, nor off\n"
+        f"settings {text!r} are not three whole numbers with commas between them\n"
         'hint: Write num_steps,topk,num_draft_tokens, for example "5,4,16"; a chain is "3,1,4".'
     )
 

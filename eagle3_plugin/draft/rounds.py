@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eagle3_plugin.draft.tree import TreeShape
+    from eagle3_plugin.settings import Settings
 
 SCHEMA = 1
 
@@ -80,7 +80,7 @@ class PromptScore:
 class TreeScore:
     """The rounds of every prompt with one tree."""
 
-    shape: TreeShape
+    shape: Settings
     rounds: tuple[tuple[Round, ...], ...]
 
     @property
@@ -117,7 +117,7 @@ class ScoreResult:
     taps: tuple[int, ...]
     prompts: tuple[PromptScore, ...]
     num_ranks: int
-    trees: tuple[TreeShape, ...] = ()
+    trees: tuple[Settings, ...] = ()
 
     @property
     def tree_scores(self) -> tuple[TreeScore, ...]:

@@ -23,8 +23,9 @@ from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import PromptScore, Round, ScoreResult
 from eagle3_plugin.draft.target_model import Continuation, TargetModel
-from eagle3_plugin.draft.tree import TreeShape, check_vocabulary, simulate_trees
+from eagle3_plugin.draft.tree import check_vocabulary, simulate_trees
 from eagle3_plugin.errors import Eagle3Error, TargetError, UsageError
+from eagle3_plugin.settings import Settings
 
 Dtype = Literal["float64", "float32", "bfloat16", "float16"]
 
@@ -41,7 +42,7 @@ def score(
     *,
     chain: int = 7,
     max_new_tokens: int = 128,
-    trees: Sequence[TreeShape] = (),
+    trees: Sequence[Settings] = (),
     dtype: Dtype = "float32",
     device: str = "cpu",
     ignore_end: bool = False,
@@ -100,7 +101,7 @@ def score_on(
     *,
     chain: int = 7,
     max_new_tokens: int = 128,
-    trees: Sequence[TreeShape] = (),
+    trees: Sequence[Settings] = (),
     ignore_end: bool = False,
     progress: Progress | None = None,
 ) -> ScoreResult:
@@ -139,7 +140,7 @@ def continuations(
     chain: int,
     max_new_tokens: int,
     *,
-    trees: Sequence[TreeShape] = (),
+    trees: Sequence[Settings] = (),
     ignore_end: bool,
     progress: Progress | None,
 ) -> list[tuple[Prompt, Continuation]]:
@@ -185,7 +186,7 @@ def judge_tree(
     text: Continuation,
     states: Mapping[int, Tensor],
     taps: Sequence[int],
-    shape: TreeShape,
+    shape: Settings,
 ) -> tuple[Round, ...]:
     """The rounds of a greedy run with this tree over a continuation, with these taps."""
     wide = torch.cat([states[tap] for tap in taps], dim=-1)

@@ -21,7 +21,7 @@ try:
     from eagle3_plugin.draft.reference import read_weights
     from eagle3_plugin.draft.score import Dtype, score
     from eagle3_plugin.draft.sweep import SweepResult, sweep_taps
-    from eagle3_plugin.draft.tree import TreeShape
+    from eagle3_plugin.settings import Settings
 except ModuleNotFoundError as missing:
     raise MissingExtraError(
         f"scoring needs {missing.name}, which is not installed",
@@ -51,7 +51,7 @@ def run_score(
     dtype = next((d for d in dtypes if d == request.dtype), None)
     if dtype is None:
         raise UsageError(f"--dtype {request.dtype}: expected one of {', '.join(dtypes)}")
-    trees = [TreeShape.parse(text) for text in request.trees]
+    trees = [Settings.parse(text) for text in request.trees]
     run = sweep_taps if request.sweep else functools.partial(score, trees=trees)
     return run(
         draft.config,

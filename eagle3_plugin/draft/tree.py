@@ -37,50 +37,13 @@ from torch.nn.functional import pad
 
 from eagle3_plugin.draft.reference import Cache, ReferenceDraft
 from eagle3_plugin.errors import UsageError
+from eagle3_plugin.settings import Settings
 
 ROOT = -1
 """The parent of the nodes that follow the newest token."""
 
 LOOSE = -2
 """The parent of a node whose parent was not kept."""
-
-
-@dataclass(frozen=True)
-class TreeShape:
-    """SGLang's three numbers: --speculative-num-steps, -eagle-topk, -num-draft-tokens.
-
-    num_draft_tokens counts the root, so a tree has one drafted node fewer.
-    """
-
-    num_steps: int
-    topk: int
-    num_draft_tokens: int
-
-    def __post_init__(self) -> None:
-        if min(self.num_steps, self.topk) < 1:
-            raise UsageError(f"tree {self}: expected at least one step and a topk of at least 1")
-        least = 2 if self.topk > 1 else self.num_steps + 1
-        most = 1 + self.topk + (self.num_steps - 1) * self.topk**2
-        if not least <= self.num_draft_tokens <= most:
-            wanted = f"{least} to {most}" if least < most else f"{most}"
-            raise UsageError(
-                f"tree {self}: {self.num_draft_tokens} draft tokens, expected {wanted}",
-                hint="At most 1 + topk + (steps - 1) * topk^2; with topk 1 exactly steps + 1.",
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> TreeShape:
-        """The shape of `5,4,16`."""
-        parts = [part.strip() for part in text.split(",")]
-        if len(parts) != 3 or not all(part.isdecimal() for part in parts):
-            raise UsageError(
-                f"tree {text!r}: expected three whole numbers, steps,topk,draft tokens",
-                hint="For example 5,4,16.",
-            )
-        return cls(*map(int, parts))
-
-    def __str__(self) -> str:
-        return f"{self.num_steps},{self.topk},{self.num_draft_tokens}"
 
 
 @dataclass(frozen=True)
@@ -146,7 +109,7 @@ def run_prefix(draft: ReferenceDraft, taps: Tensor, ids: Tensor) -> Prefix:
 
 
 def simulate_trees(
-    draft: ReferenceDraft, taps: Tensor, ids: Tensor, starts: range, shape: TreeShape
+    draft: ReferenceDraft, taps: Tensor, ids: Tensor, starts: range, shape: Settings
 ) -> list[TreeRound]:
     """The rounds of a greedy run against a known continuation.
 
@@ -167,7 +130,7 @@ def simulate_trees(
 
 
 @torch.inference_mode()
-def draft_tree(prefix: Prefix, start: int, shape: TreeShape) -> Tree:
+def draft_tree(prefix: Prefix, start: int, shape: Settings) -> Tree:
     """The tree after row `start`, whose newest token is that of row start + 1."""
     draft = prefix.draft
     check_vocabulary(shape, draft.config.draft_vocab_size)
@@ -177,7 +140,7 @@ def draft_tree(prefix: Prefix, start: int, shape: TreeShape) -> Tree:
     return replace(tree, tokens=tuple(ids.tolist()))
 
 
-def check_vocabulary(shape: TreeShape, draft_vocab_size: int) -> None:
+def check_vocabulary(shape: Settings, draft_vocab_size: int) -> None:
     """Raises UsageError when topk is more than the draft's tokens."""
     if shape.topk > draft_vocab_size:
         raise UsageError(
@@ -187,7 +150,7 @@ def check_vocabulary(shape: TreeShape, draft_vocab_size: int) -> None:
         )
 
 
-def grow_tree(first: Tensor, propose: Callable[[Tensor, Tensor], Tensor], shape: TreeShape) -> Tree:
+def grow_tree(first: Tensor, propose: Callable[[Tensor, Tensor], Tensor], shape: Settings) -> Tree:
     """The tree that SGLang grows from these probabilities; its tokens are the draft's own ids.
 
     first: [draft_vocab], after the newest token.
@@ -212,7 +175,7 @@ def grow_tree(first: Tensor, propose: Callable[[Tensor, Tensor], Tensor], shape:
 
 
 def _keep(
-    drafted: Sequence[tuple[Tensor, Tensor, Tensor]], leads: Sequence[Tensor], shape: TreeShape
+    drafted: Sequence[tuple[Tensor, Tensor, Tensor]], leads: Sequence[Tensor], shape: Settings
 ) -> Tree:
     """drafted: scores, tokens and parents (candidates, ROOT) of each step's candidates."""
     scores, tokens, parents = (torch.cat(column) for column in zip(*drafted, strict=True))

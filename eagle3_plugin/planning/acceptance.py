@@ -21,7 +21,8 @@ from eagle3_plugin.planning.rates import (
     max_tokens_per_verify,
     tree_range,
 )
-from eagle3_plugin.planning.settings import OFF, Choice, Settings, chain
+from eagle3_plugin.planning.settings import OFF, Choice
+from eagle3_plugin.settings import Settings, chain
 
 Basis = Literal["measured", "card", "assumed"]
 

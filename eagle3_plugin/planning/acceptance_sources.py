@@ -21,7 +21,8 @@ from eagle3_plugin.planning.acceptance import (
 from eagle3_plugin.planning.cards import card_acceptance
 from eagle3_plugin.planning.probe_constants import probe_constants
 from eagle3_plugin.planning.rates import decaying
-from eagle3_plugin.planning.settings import OFF, Settings, parse
+from eagle3_plugin.planning.settings import OFF, parse
+from eagle3_plugin.settings import Settings
 
 Json = Mapping[str, Any]
 

@@ -13,7 +13,8 @@ from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.acceptance import Acceptance, Interval, total_alternatives
 from eagle3_plugin.planning.probe_constants import ProbeConstants, probe_constants
 from eagle3_plugin.planning.rates import Rates, fitted_rates
-from eagle3_plugin.planning.settings import OFF, Settings, parse
+from eagle3_plugin.planning.settings import OFF, parse
+from eagle3_plugin.settings import Settings
 
 PATH = Path(__file__).with_name("cards.toml")
 

@@ -16,8 +16,8 @@ from typing import Final, Literal
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.constants import CostConstants, Errors, Fitted, fitted
 from eagle3_plugin.planning.gpus import GpuProfile
-from eagle3_plugin.planning.settings import Settings
 from eagle3_plugin.planning.shapes import DraftShape, TargetShape
+from eagle3_plugin.settings import Settings
 
 Engine = Literal["sglang", "vllm"]
 Basis = Literal["datasheet", "measured", "fitted", "assumed"]

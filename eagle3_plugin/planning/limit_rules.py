@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from eagle3_plugin.planning.cost import Engine, Machine
-from eagle3_plugin.planning.settings import Settings
+from eagle3_plugin.settings import Settings
 
 Effect = Literal["rejects", "note", "schedule", "held", "set"]
 

@@ -18,7 +18,8 @@ from eagle3_plugin.errors import Eagle3Error, NotFoundError, UsageError
 from eagle3_plugin.planning.probe import Probe
 from eagle3_plugin.planning.probe_constants import ProbeConstants, probe_constants
 from eagle3_plugin.planning.rates import check_tokens_per_verify
-from eagle3_plugin.planning.settings import OFF, Choice, Settings
+from eagle3_plugin.planning.settings import OFF, Choice
+from eagle3_plugin.settings import Settings
 
 NAMES = ("target", "draft", "benchmark")
 COUNTS = ("concurrency", "num_steps", "topk", "num_draft_tokens")

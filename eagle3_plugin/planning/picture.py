@@ -14,7 +14,8 @@ from typing import Final
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.plan import Plan
 from eagle3_plugin.planning.ranking import Range
-from eagle3_plugin.planning.settings import OFF, Settings
+from eagle3_plugin.planning.settings import OFF
+from eagle3_plugin.settings import Settings
 
 NUM_SERIES: Final = 4
 BLOCKS: Final = "▁▂▃▄▅▆▇█"

@@ -22,7 +22,8 @@ from eagle3_plugin.planning.schedule import (
     sglang_config,
     vllm_schedule,
 )
-from eagle3_plugin.planning.settings import OFF, Choice, chain
+from eagle3_plugin.planning.settings import OFF, Choice
+from eagle3_plugin.settings import chain
 
 SCHEMA: Final = 1
 

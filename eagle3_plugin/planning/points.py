@@ -15,8 +15,8 @@ from typing import Final
 from eagle3_plugin.planning.constants import Fitted
 from eagle3_plugin.planning.cost import Engine, Load, Machine, baseline_step
 from eagle3_plugin.planning.gpus import find_gpu
-from eagle3_plugin.planning.settings import Settings
 from eagle3_plugin.planning.shapes import DraftShape, TargetShape, known_target
+from eagle3_plugin.settings import Settings
 
 PATH = Path(__file__).with_name("data") / "published_points.csv"
 

@@ -16,7 +16,8 @@ from functools import cached_property
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.acceptance import Acceptance, from_total
 from eagle3_plugin.planning.probe_constants import ProbeConstants, probe_constants
-from eagle3_plugin.planning.settings import OFF, Choice, Settings
+from eagle3_plugin.planning.settings import OFF, Choice
+from eagle3_plugin.settings import Settings
 
 REFERENCE_STEPS = 3
 

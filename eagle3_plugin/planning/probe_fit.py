@@ -32,7 +32,8 @@ from eagle3_plugin.planning.regret import (
     measured_speedups,
     regret,
 )
-from eagle3_plugin.planning.settings import OFF, Choice, Settings, chain
+from eagle3_plugin.planning.settings import OFF, Choice
+from eagle3_plugin.settings import Settings, chain
 
 THRESHOLDS = tuple(step / 20 for step in range(24, 74))
 """Tokens per verify at the probe, between which the two-threshold rule looks for its two."""

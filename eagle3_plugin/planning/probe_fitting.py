@@ -20,7 +20,7 @@ from eagle3_plugin.planning.measurements import Group, read_points
 from eagle3_plugin.planning.probe_constants import ProbeConstants
 from eagle3_plugin.planning.rates import Rates, TreeShare, fitted_rates, tree_range
 from eagle3_plugin.planning.regret import measured_speedups, percentile
-from eagle3_plugin.planning.settings import Settings, chain
+from eagle3_plugin.settings import Settings, chain
 
 DATA = Path(__file__).with_name("data")
 PROBE = Settings(3, 1, 4)

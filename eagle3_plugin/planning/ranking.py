@@ -36,7 +36,8 @@ from eagle3_plugin.planning.limits import Rejected, allowed
 from eagle3_plugin.planning.memory import GIB, memory
 from eagle3_plugin.planning.points import MAX_BASELINE_RATIO
 from eagle3_plugin.planning.rates import max_tokens_per_verify
-from eagle3_plugin.planning.settings import OFF, Choice, Settings, candidates, chains
+from eagle3_plugin.planning.settings import OFF, Choice, candidates, chains
+from eagle3_plugin.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eagle3_plugin.errors import UsageError
-from eagle3_plugin.planning.settings import Settings
+from eagle3_plugin.settings import Settings
 
 Ranks = Callable[[int, int], Sequence[float]]
 """(depth from 0, topk) -> for each candidate, best first, the share in which it is the target's."""

@@ -12,7 +12,8 @@ from typing import Any
 
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.measurements import Decisions, Group
-from eagle3_plugin.planning.settings import OFF, Choice, Settings
+from eagle3_plugin.planning.settings import OFF, Choice
+from eagle3_plugin.settings import Settings
 
 SGLANG_DEFAULT = Settings(3, 1, 4)
 """What SGLang 0.5.23 runs when all three numbers are unset; for Llama targets it would be 5,4,8,

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from eagle3_plugin.planning.asked import Asked
 from eagle3_plugin.planning.ranking import Range, Ranking, Yields, rank
-from eagle3_plugin.planning.settings import OFF, Choice, chain, chains
+from eagle3_plugin.planning.settings import OFF, Choice, chains
+from eagle3_plugin.settings import chain
 
 KEEP: Final = 0.01
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eagle3_plugin.draft.rounds import PromptScore, Round, ScoreResult, TreeScore
-from eagle3_plugin.draft.tree import TreeShape
+from eagle3_plugin.settings import Settings
 
 
 def prompt(matches: tuple[int, ...], **changes: Any) -> PromptScore:
@@ -28,7 +28,7 @@ def prompt(matches: tuple[int, ...], **changes: Any) -> PromptScore:
     return PromptScore(**(values | changes))
 
 
-def result(*prompts: PromptScore, chain: int = 3, trees: tuple[TreeShape, ...] = ()) -> ScoreResult:
+def result(*prompts: PromptScore, chain: int = 3, trees: tuple[Settings, ...] = ()) -> ScoreResult:
     return ScoreResult(chain, 16, "float32", (2, 4, 5), prompts, num_ranks=3, trees=trees)
 
 
@@ -128,7 +128,7 @@ def rounds(*accepted: int) -> tuple[Round, ...]:
 
 
 def test_each_tree_has_its_rounds_and_tokens_per_verify() -> None:
-    small, large = TreeShape(2, 4, 8), TreeShape(5, 4, 16)
+    small, large = Settings(2, 4, 8), Settings(5, 4, 16)
     first = prompt((1, 0, 0), tree_rounds=(rounds(1, 0), rounds(2)))
     second = prompt((), tree_rounds=((), ()))
 
@@ -144,7 +144,7 @@ def test_each_tree_has_its_rounds_and_tokens_per_verify() -> None:
 
 
 def test_the_json_form() -> None:
-    tree = TreeShape(2, 4, 8)
+    tree = Settings(2, 4, 8)
     scored = prompt((1, 0, 0), ranks=((0, 0), (1, -1), (2, 0)), tree_rounds=(rounds(2),))
     json = result(scored, chain=2, trees=(tree,)).to_json()
     rank_wise = json.pop("rank_wise")

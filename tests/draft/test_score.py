@@ -20,8 +20,9 @@ from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import ScoreResult
 from eagle3_plugin.draft.score import draft_for, score, score_on
 from eagle3_plugin.draft.target_model import TargetModel
-from eagle3_plugin.draft.tree import ROOT, TreeShape, draft_tree, run_prefix
+from eagle3_plugin.draft.tree import ROOT, draft_tree, run_prefix
 from eagle3_plugin.errors import Eagle3Error, TargetError, UsageError
+from eagle3_plugin.settings import Settings
 from tests import drafts
 from tests.memorised_pair import (
     CHAIN,
@@ -39,7 +40,7 @@ CONFIG = drafts.draft_config(
 )
 
 
-TREES = (TreeShape(3, 1, 4), TreeShape(3, 4, 8), TreeShape(5, 4, 16))
+TREES = (Settings(3, 1, 4), Settings(3, 4, 8), Settings(5, 4, 16))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def live_rounds(model: Any, draft: ReferenceDraft, prompt: Prompt, chain: int) -
 
 
 def live_tree_rounds(
-    model: Any, draft: ReferenceDraft, prompt: Prompt, shape: TreeShape
+    model: Any, draft: ReferenceDraft, prompt: Prompt, shape: Settings
 ) -> list[int]:
     """The same with a tree, each path of which the target judges alone."""
     ids = continue_by_hand(model, prompt, 1)
@@ -155,7 +156,7 @@ def test_a_tree_wider_than_the_drafts_vocabulary_is_refused_before_anything_runs
             target,
             draft,
             PROMPTS,
-            trees=[TreeShape(2, 90, 4)],
+            trees=[Settings(2, 90, 4)],
             progress=lambda done, _total: seen.append(done),
         )
 

@@ -16,17 +16,17 @@ from eagle3_plugin.draft.tree import (
     ROOT,
     Prefix,
     Tree,
-    TreeShape,
     draft_tree,
     grow_tree,
     run_prefix,
     simulate_trees,
 )
 from eagle3_plugin.errors import UsageError
+from eagle3_plugin.settings import Settings
 from tests.random_text import NUM_PROMPT_TOKENS, VARIANTS, Text, write_text
 from tests.slow_trees import Path, paths_of, slow_tree, to_target
 
-SHAPES = [TreeShape(3, 4, 8), TreeShape(5, 4, 16), TreeShape(4, 3, 30), TreeShape(1, 4, 5)]
+SHAPES = [Settings(3, 4, 8), Settings(5, 4, 16), Settings(4, 3, 30), Settings(1, 4, 5)]
 
 BY_HAND: dict[Path, list[float]] = {
     (): [0.50, 0.32, 0.13, 0.05],
@@ -59,12 +59,12 @@ def look_up(table: dict[Path, list[float]]) -> Callable[[Tensor, Tensor], Tensor
     return propose
 
 
-def grown(table: dict[Path, list[float]], shape: TreeShape) -> Tree:
+def grown(table: dict[Path, list[float]], shape: Settings) -> Tree:
     return grow_tree(torch.tensor(table[()], dtype=torch.float64), look_up(table), shape)
 
 
 def test_the_best_candidates_of_all_steps_are_kept_in_the_order_of_their_index() -> None:
-    tree = grown(BY_HAND, TreeShape(3, 2, 7))
+    tree = grown(BY_HAND, Settings(3, 2, 7))
 
     assert tree.tokens == (0, 1, 1, 0, 0, 2)
     assert tree.parents == (ROOT, ROOT, 0, 1, 2, 3)
@@ -73,13 +73,13 @@ def test_the_best_candidates_of_all_steps_are_kept_in_the_order_of_their_index()
 
 
 def test_a_smaller_tree_keeps_fewer_candidates_of_the_same_beam() -> None:
-    tree = grown(BY_HAND, TreeShape(3, 2, 5))
+    tree = grown(BY_HAND, Settings(3, 2, 5))
 
     assert (tree.tokens, tree.parents) == ((0, 1, 1, 0), (ROOT, ROOT, 0, 1))
 
 
 def test_a_whole_pool_is_kept_when_the_tree_has_room_for_it() -> None:
-    tree = grown(BY_HAND, TreeShape(3, 2, 11))
+    tree = grown(BY_HAND, Settings(3, 2, 11))
 
     assert tree.tokens == (0, 1, 1, 2, 0, 1, 0, 3, 2, 3)
     assert tree.parents == (-1, -1, 0, 0, 1, 1, 2, 2, 4, 4)
@@ -87,7 +87,7 @@ def test_a_whole_pool_is_kept_when_the_tree_has_room_for_it() -> None:
 
 def test_rows_follow_the_order_of_scores_and_their_children_have_the_right_parent() -> None:
     """The beam is (1, 2) and then (0, 0), so the third step's first row continues row 1."""
-    tree = grown(CROSSING, TreeShape(3, 2, 7))
+    tree = grown(CROSSING, Settings(3, 2, 7))
 
     assert tree.tokens == (0, 1, 0, 1, 2, 0)
     assert tree.parents == (ROOT, ROOT, 0, 0, 1, 4)
@@ -96,7 +96,7 @@ def test_rows_follow_the_order_of_scores_and_their_children_have_the_right_paren
 
 def test_the_margin_is_the_least_lead_that_a_choice_hangs_on() -> None:
     """In the first the beam's order (.30 over .288), in the second a row's cut (.26 over .25)."""
-    by_hand, crossing = grown(BY_HAND, TreeShape(3, 2, 7)), grown(CROSSING, TreeShape(3, 2, 7))
+    by_hand, crossing = grown(BY_HAND, Settings(3, 2, 7)), grown(CROSSING, Settings(3, 2, 7))
 
     assert by_hand.margin == pytest.approx(math.log(0.30 / 0.288))
     assert crossing.margin == pytest.approx(math.log(0.26 / 0.25))
@@ -106,22 +106,22 @@ def test_a_tie_has_no_margin_and_no_choice_an_infinite_one() -> None:
     two = torch.tensor([0.5, 0.5])
     certain = torch.tensor([1.0, 0.0])
 
-    assert grow_tree(two, lambda _t, _r: two[None], TreeShape(1, 1, 2)).margin == 0
-    assert grow_tree(certain, lambda _t, _r: certain[None], TreeShape(2, 1, 3)).margin == math.inf
+    assert grow_tree(two, lambda _t, _r: two[None], Settings(1, 1, 2)).margin == 0
+    assert grow_tree(certain, lambda _t, _r: certain[None], Settings(2, 1, 3)).margin == math.inf
 
 
 def test_a_node_whose_parent_was_not_kept_hangs_loose() -> None:
     """A float's rounding makes child and parent tie; 1.5 instead of 1.0 decides it here."""
     table = {(): [0.6, 0.4, 0.0], (0,): [1.5, 0.0, 0.0], (1,): [0.1, 0.0, 0.0]}
 
-    tree = grown(table, TreeShape(2, 2, 2))
+    tree = grown(table, Settings(2, 2, 2))
 
     assert (tree.tokens, tree.parents, tree.depths) == ((0,), (LOOSE,), (2,))
     assert tree.accepted([0, 0]) == ()
 
 
 def test_verify_walks_to_the_child_with_the_targets_token() -> None:
-    tree = grown(BY_HAND, TreeShape(3, 2, 7))
+    tree = grown(BY_HAND, Settings(3, 2, 7))
 
     assert tree.accepted([0, 1, 0]) == (0, 2, 4)
     assert tree.accepted([1, 0, 2, 3]) == (1, 3, 5)
@@ -139,7 +139,7 @@ def prefix_of(text: Text) -> Prefix:
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 @torch.inference_mode()
 def test_a_tree_is_the_one_of_rows_that_run_alone_and_keep_their_keys(
-    changes: dict[str, Any], shape: TreeShape
+    changes: dict[str, Any], shape: Settings
 ) -> None:
     text = write_text(**changes)
     prefix = prefix_of(text)
@@ -150,10 +150,10 @@ def test_a_tree_is_the_one_of_rows_that_run_alone_and_keep_their_keys(
 
 
 @pytest.mark.parametrize(
-    ("shape", "num_different"), [(TreeShape(2, 3, 12), 0), (TreeShape(4, 3, 30), 8)], ids=str
+    ("shape", "num_different"), [(Settings(2, 3, 12), 0), (Settings(4, 3, 30), 8)], ids=str
 )
 @torch.inference_mode()
-def test_true_ancestors_would_draft_other_trees(shape: TreeShape, num_different: int) -> None:
+def test_true_ancestors_would_draft_other_trees(shape: Settings, num_different: int) -> None:
     """SGLang's rows keep their keys: with two steps nothing has moved yet, with four some has.
 
     Counted of 24 trees of a random draft, whose candidates are all nearly as likely.
@@ -170,7 +170,7 @@ def test_true_ancestors_would_draft_other_trees(shape: TreeShape, num_different:
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_a_tree_with_topk_1_is_the_chain(changes: dict[str, Any]) -> None:
     text = write_text(**changes)
-    prefix, shape = prefix_of(text), TreeShape(4, 1, 5)
+    prefix, shape = prefix_of(text), Settings(4, 1, 5)
 
     for start in text.starts.tolist()[::2]:
         tree = draft_tree(prefix, start, shape)
@@ -184,7 +184,7 @@ def test_the_margin_of_a_chain_is_its_least_lead_of_logits() -> None:
     whole = chains.num_matches >= 3
     prefix = prefix_of(text)
 
-    trees = [draft_tree(prefix, int(start), TreeShape(4, 1, 5)) for start in text.starts[whole]]
+    trees = [draft_tree(prefix, int(start), Settings(4, 1, 5)) for start in text.starts[whole]]
 
     expected = chains.margins[whole].min(dim=1).values.tolist()
     assert [tree.margin for tree in trees] == pytest.approx(expected, abs=1e-9)
@@ -192,7 +192,7 @@ def test_the_margin_of_a_chain_is_its_least_lead_of_logits() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_rounds_are_those_of_a_live_loop(shape: TreeShape) -> None:
+def test_the_rounds_are_those_of_a_live_loop(shape: Settings) -> None:
     """Draft, verify, accept, until the text ends; the loop sees no token before it is verified."""
     text = write_text()
     starts = range(NUM_PROMPT_TOKENS - 1, len(text.ids) - shape.num_steps - 2)
@@ -211,44 +211,11 @@ def test_the_rounds_are_those_of_a_live_loop(shape: TreeShape) -> None:
     assert {0, 1} <= {r.num_accepted for r in found}
 
 
-def test_a_shape_is_read_as_it_is_typed() -> None:
-    assert TreeShape.parse("5,4,16") == TreeShape(num_steps=5, topk=4, num_draft_tokens=16)
-    assert str(TreeShape.parse(" 3, 1, 4")) == "3,1,4"
-
-
-@pytest.mark.parametrize("text", ["5,4", "5,4,16,1", "", "five,4,16", "5,-4,16"])
-def test_a_shape_that_is_not_three_numbers_is_refused(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        TreeShape.parse(text)
-
-    assert caught.value.message == (
-        f"tree {text!r}: expected three whole numbers, steps,topk,draft tokens"
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("0,4,8", "tree 0,4,8: expected at least one step and a topk of at least 1"),
-        ("3,0,1", "tree 3,0,1: expected at least one step and a topk of at least 1"),
-        ("2,2,8", "tree 2,2,8: 8 draft tokens, expected 2 to 7"),
-        ("5,4,1", "tree 5,4,1: 1 draft tokens, expected 2 to 69"),
-        ("2,1,4", "tree 2,1,4: 4 draft tokens, expected 3"),
-        ("5,1,4", "tree 5,1,4: 4 draft tokens, expected 6"),
-    ],
-)
-def test_a_shape_that_sglang_cannot_draft_is_refused(text: str, message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        TreeShape.parse(text)
-
-    assert caught.value.message == message
-
-
 def test_a_topk_above_the_drafts_vocabulary_is_refused() -> None:
     text = write_text()
 
     with pytest.raises(UsageError) as caught:
-        draft_tree(prefix_of(text), 10, TreeShape(2, 129, 4))
+        draft_tree(prefix_of(text), 10, Settings(2, 129, 4))
 
     assert caught.value.message == (
         "tree 2,129,4: topk is 129, expected at most 128, the size of the draft's vocabulary"

@@ -19,8 +19,9 @@ from eagle3_plugin.draft.reference import ReferenceDraft, read_weights
 from eagle3_plugin.draft.score import draft_for
 from eagle3_plugin.draft.target_config import read_target
 from eagle3_plugin.draft.target_model import TargetModel
-from eagle3_plugin.draft.tree import TreeRound, TreeShape, simulate_trees
+from eagle3_plugin.draft.tree import TreeRound, simulate_trees
 from eagle3_plugin.hub import resolve
+from eagle3_plugin.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNERS = {
@@ -102,7 +103,7 @@ def oracle(
     ]
 
 
-def oracle_trees(job: Job, outputs: list[Ids], shape: TreeShape) -> list[list[TreeRound]]:
+def oracle_trees(job: Job, outputs: list[Ids], shape: Settings) -> list[list[TreeRound]]:
     """The oracle's rounds with trees on what the engine wrote for each prompt, in float32."""
     target, module, taps = _load(job, None)
     return [
@@ -161,7 +162,7 @@ def _trees(
     taps: tuple[int, ...],
     prompt: Ids,
     output: Ids,
-    shape: TreeShape,
+    shape: Settings,
 ) -> list[TreeRound]:
     ids = torch.tensor(prompt + output + [0] * shape.num_steps)
     known = len(prompt) + len(output)

@@ -9,8 +9,9 @@ from eagle3_plugin.draft.checkpoint import Checkpoint
 from eagle3_plugin.draft.convert import convert
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.read import read_draft
-from eagle3_plugin.draft.tree import TreeRound, TreeShape
+from eagle3_plugin.draft.tree import TreeRound
 from eagle3_plugin.hub import resolve
+from eagle3_plugin.settings import Settings
 from eagle3_plugin.tiny import tiny_pair
 from tests.engines.jobs import Expected, Job, oracle, oracle_trees
 
@@ -95,7 +96,7 @@ def judge_chains(
 
 
 def judge_trees(
-    job: Job, result: dict[str, Any], baseline: list[list[int]], shape: TreeShape
+    job: Job, result: dict[str, Any], baseline: list[list[int]], shape: Settings
 ) -> tuple[int, int, int]:
     """As `judge_chains`; `result["trees"]` has, for each prompt and round, the tree's ids.
 

@@ -16,7 +16,7 @@ from eagle3_plugin.engines.sglang.command import (
     server_command,
 )
 from eagle3_plugin.errors import EngineError
-from eagle3_plugin.planning.settings import Settings
+from eagle3_plugin.settings import Settings
 
 SERVED = (
     "[2026-11-22 04:30:31] eagle3_plugin 0.1.0 serves this draft as it was trained, taps [2, 4, 5]"

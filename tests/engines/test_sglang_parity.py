@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from eagle3_plugin.draft.tree import TreeShape
+from eagle3_plugin.settings import Settings
 from eagle3_plugin.tiny import VARIANTS, tiny_moe_pair, tiny_pair
 from tests.engines.jobs import Job, run_jobs
 from tests.engines.parity import judge_trees, prompts_of, served_draft
@@ -22,7 +22,7 @@ Runs = dict[tuple[str, str], tuple[Job, Any]]
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-SHAPES = [TreeShape(3, 1, 4), TreeShape(5, 1, 6), TreeShape(3, 4, 8), TreeShape(5, 4, 16)]
+SHAPES = [Settings(3, 1, 4), Settings(5, 1, 6), Settings(3, 4, 8), Settings(5, 4, 16)]
 BFLOAT16 = ("llama", "qwen3")
 
 
@@ -54,14 +54,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return {key: (job, found) for (key, job), found in zip(jobs.items(), results, strict=True)}
 
 
-def _numbers(shape: TreeShape) -> tuple[int, int, int]:
+def _numbers(shape: Settings) -> tuple[int, int, int]:
     return shape.num_steps, shape.topk, shape.num_draft_tokens
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_sglang_runs_the_variant_as_the_oracle_does(
-    variant: str, shape: TreeShape, runs: Runs, record_property: Record
+    variant: str, shape: Settings, runs: Runs, record_property: Record
 ) -> None:
     job, result = runs[variant, str(shape)]
     assert "error" not in result, result
@@ -93,7 +93,7 @@ def test_bfloat16_is_reported(variant: str, runs: Runs, record_property: Record)
 
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[2]], ids=str)
 def test_a_mixture_of_experts_target_runs_with_a_draft(
-    shape: TreeShape, runs: Runs, record_property: Record
+    shape: Settings, runs: Runs, record_property: Record
 ) -> None:
     job, result = runs["moe", str(shape)]
     assert "error" not in result, result

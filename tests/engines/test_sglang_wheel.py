@@ -9,10 +9,10 @@ import pytest
 
 from eagle3_plugin.engines.plugins import registered
 from eagle3_plugin.engines.sglang.command import CPU_ENVIRONMENT, CPU_FLAGS, server_command
-from eagle3_plugin.planning.settings import Settings
 from eagle3_plugin.serving.bench import bench
 from eagle3_plugin.serving.client import Client
 from eagle3_plugin.serving.process import free_port, running
+from eagle3_plugin.settings import Settings
 from eagle3_plugin.tiny import tiny_pair
 from tests.engines.fresh import installed_folder, with_wheel
 from tests.engines.jobs import Job, run_jobs

@@ -17,7 +17,8 @@ from eagle3_plugin.planning.measurements import read_points
 from eagle3_plugin.planning.probe_constants import ProbeConstants, probe_constants
 from eagle3_plugin.planning.probe_fitting import DATA, totals
 from eagle3_plugin.planning.rates import Rates
-from eagle3_plugin.planning.settings import OFF, Settings, chain
+from eagle3_plugin.planning.settings import OFF
+from eagle3_plugin.settings import Settings, chain
 
 HALF = Rates((0.5, 0.5), 1.0)
 TREE = Settings(2, 2, 3)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from eagle3_plugin.draft.rounds import PromptScore, Round, ScoreResult
-from eagle3_plugin.draft.tree import TreeShape
 from eagle3_plugin.errors import Eagle3Error, NotFoundError, UsageError
 from eagle3_plugin.planning.acceptance import Interval, RankWise
 from eagle3_plugin.planning.acceptance_sources import (
@@ -17,8 +16,8 @@ from eagle3_plugin.planning.acceptance_sources import (
     read_acceptance,
     typical,
 )
-from eagle3_plugin.planning.settings import Settings, chain
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
+from eagle3_plugin.settings import Settings, chain
 
 SCORE: dict[str, Any] = {
     "schema": 1,
@@ -110,7 +109,7 @@ def test_a_score_as_it_is_written_is_read() -> None:
         ranks=((0, 1), (1, 0), (1, 1)),
         tree_rounds=((tree,),),
     )
-    result = ScoreResult(2, 16, "float32", (2, 4, 5), (prompt,), 2, (TreeShape(2, 2, 4),))
+    result = ScoreResult(2, 16, "float32", (2, 4, 5), (prompt,), 2, (Settings(2, 2, 4),))
 
     found = from_json(result.to_json(), "score.json")
 

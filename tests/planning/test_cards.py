@@ -5,7 +5,7 @@ import pytest
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.acceptance import Interval
 from eagle3_plugin.planning.cards import card_acceptance
-from eagle3_plugin.planning.settings import Settings, chain
+from eagle3_plugin.settings import Settings, chain
 
 SEED_A = "Zjcxy-SmartAI/Eagle3-Qwen3-4B-Instruct-2507-zh"
 SEED_B = "taobao-mnn/Qwen3-VL-2B-Instruct-Eagle3"

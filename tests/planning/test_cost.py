@@ -27,8 +27,9 @@ from eagle3_plugin.planning.cost import (
     round_cost,
 )
 from eagle3_plugin.planning.gpus import find_gpu, parse_gpu
-from eagle3_plugin.planning.settings import Settings, chain, parse
+from eagle3_plugin.planning.settings import parse
 from eagle3_plugin.planning.shapes import DraftShape, Experts, TargetShape, known_target
+from eagle3_plugin.settings import Settings, chain
 
 GPU = parse_gpu("mem_gib=24,mem_bw_gbps=1000,bf16_tflops=100")
 TARGET = TargetShape(1000, 4000, 10, 8, 2, 125, 50000)

@@ -12,7 +12,8 @@ from eagle3_plugin.planning.cost import Engine, Machine
 from eagle3_plugin.planning.gpus import find_gpu
 from eagle3_plugin.planning.limit_rules import LIMITS, Effect, Server
 from eagle3_plugin.planning.limits import allowed, found, parse_flags
-from eagle3_plugin.planning.settings import OFF, Settings, candidates, chain, parse
+from eagle3_plugin.planning.settings import OFF, candidates, parse
+from eagle3_plugin.settings import Settings, chain
 
 TREE = Settings(5, 4, 16)
 CHAIN = chain(3)

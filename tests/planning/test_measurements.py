@@ -15,7 +15,8 @@ from eagle3_plugin.planning.measurements import (
     parse_points,
     read_points,
 )
-from eagle3_plugin.planning.settings import OFF, Settings, chain
+from eagle3_plugin.planning.settings import OFF
+from eagle3_plugin.settings import Settings, chain
 
 HEADER = ",".join(COLUMNS)
 PROBE = chain(3)

@@ -16,7 +16,8 @@ from eagle3_plugin.planning.memory import (
     reserved_tokens,
 )
 from eagle3_plugin.planning.pair import Pair, read_pair
-from eagle3_plugin.planning.settings import OFF, Choice, Settings, chain
+from eagle3_plugin.planning.settings import OFF, Choice
+from eagle3_plugin.settings import Settings, chain
 from tests.planned import SEED_A, SEED_B
 
 RTX_4090 = find_gpu("RTX 4090")

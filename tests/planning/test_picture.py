@@ -10,7 +10,7 @@ from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.acceptance import from_rates
 from eagle3_plugin.planning.picture import BOTTOM, HEIGHT, TOP, WIDTH, best_series, blocks, svg
 from eagle3_plugin.planning.plan import plan
-from eagle3_plugin.planning.settings import Settings
+from eagle3_plugin.settings import Settings
 from tests.planned import SEED_B, asked
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -6,7 +6,8 @@ import pytest
 
 from eagle3_plugin.errors import Eagle3Error
 from eagle3_plugin.planning.plan import loads_between, plan
-from eagle3_plugin.planning.settings import OFF, Settings
+from eagle3_plugin.planning.settings import OFF
+from eagle3_plugin.settings import Settings
 from tests.planned import SEED_B, asked
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from eagle3_plugin.planning.fit import as_fit, prior_constants
 from eagle3_plugin.planning.points import PATH, Excluded, Point, read_points
-from eagle3_plugin.planning.settings import Settings
+from eagle3_plugin.settings import Settings
 
 PRIOR = as_fit(prior_constants())
 ROW = {

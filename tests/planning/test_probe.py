@@ -7,7 +7,8 @@ import pytest
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.probe import Probe
 from eagle3_plugin.planning.probe_constants import probe_constants
-from eagle3_plugin.planning.settings import OFF, Settings, chain, chains
+from eagle3_plugin.planning.settings import OFF, chains
+from eagle3_plugin.settings import Settings, chain
 
 THREE = chain(3)
 

@@ -13,7 +13,8 @@ from eagle3_plugin.planning.asked import Asked
 from eagle3_plugin.planning.fit import HELD_OUT, as_fit, prior_constants
 from eagle3_plugin.planning.points import Point, read_points
 from eagle3_plugin.planning.ranking import Range, Ranking, rank, yields_of
-from eagle3_plugin.planning.settings import OFF, Settings, chain
+from eagle3_plugin.planning.settings import OFF
+from eagle3_plugin.settings import Settings, chain
 from tests.planned import asked, asked_of
 
 SPECFORGE_339 = "https://github.com/sgl-project/SpecForge/issues/339"

@@ -13,7 +13,7 @@ from eagle3_plugin.planning.rates import (
     max_tokens_per_verify,
     tree_range,
 )
-from eagle3_plugin.planning.settings import Settings, chain
+from eagle3_plugin.settings import Settings, chain
 
 TREES = TreeShare(sibling=0.5, selection=0.5)
 

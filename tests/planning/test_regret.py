@@ -6,7 +6,8 @@ import pytest
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.measurements import COLUMNS, Group, decide, parse_points
 from eagle3_plugin.planning.regret import Regret, evaluate, group_regret, percentile, regret
-from eagle3_plugin.planning.settings import OFF, Settings, chain
+from eagle3_plugin.planning.settings import OFF
+from eagle3_plugin.settings import Settings, chain
 
 PROBE = chain(3)
 

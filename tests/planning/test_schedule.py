@@ -16,7 +16,8 @@ from eagle3_plugin.planning.schedule import (
     sglang_steps,
     vllm_schedule,
 )
-from eagle3_plugin.planning.settings import OFF, Choice, chain
+from eagle3_plugin.planning.settings import OFF, Choice
+from eagle3_plugin.settings import chain
 from tests.planned import SEED_B, asked
 
 ONE = Range(1.0, 1.0, 1.0)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eagle3_plugin.errors import EngineError
-from eagle3_plugin.planning.settings import Settings, chain
+from eagle3_plugin.settings import Settings, chain
 
 CPU_ENVIRONMENT = {
     "SGLANG_USE_CPU_ENGINE": "1",
