@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Tensors are small here, and two workers share two cores: threads would only wait for each other.
+Set before torch is imported."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
