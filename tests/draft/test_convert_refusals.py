@@ -117,7 +117,7 @@ def test_a_refusal_names_the_dialects_that_can_hold_the_draft(tmp_path: Path) ->
         convert(draft, tmp_path / "out", "sglang")
 
     assert caught.value.hint == (
-        "Serve the draft as it is with vLLM and our plugin (no conversion needed), or write "
+        "Serve the draft as it is with the plugin (no conversion needed), or write "
         "it as speculators or vllm."
     )
 
@@ -129,7 +129,7 @@ def test_a_refusal_says_so_when_no_dialect_can_hold_the_draft(tmp_path: Path) ->
         convert(draft, tmp_path / "out", "sglang")
 
     assert caught.value.hint == (
-        "Serve the draft as it is with vLLM and our plugin (no conversion needed): no "
+        "Serve the draft as it is with the plugin (no conversion needed): no "
         "dialect's stock engine reads it rightly."
     )
 
