@@ -68,6 +68,14 @@ ProbeText = Annotated[
     str | None,
     typer.Option("--probe", help="The measured settings to choose from.", show_default=PROBE),
 ]
+ProfileFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        help="Use the times that eagle3 tune measured.",
+        show_default="the one it keeps of this pair and GPU",
+    ),
+]
 Evaluate = Annotated[
     bool, typer.Option("--evaluate", help="Set the choices beside the best that was measured.")
 ]
@@ -85,6 +93,7 @@ def plan(
     goal: GoalName = "latency",
     baseline_tokens_per_s: BaselineSpeed = None,
     server_flag: ServerFlags = None,
+    profile: ProfileFile = None,
     plot: PlotFile = None,
     from_measurements: MeasurementFile = None,
     probe: ProbeText = None,
@@ -92,7 +101,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Choose settings for a GPU, a pair and a load: how many draft tokens, or none, and why."""
-    of_pair = (target, draft, gpu, acceptance, baseline_tokens_per_s, server_flag, plot)
+    of_pair = (target, draft, gpu, acceptance, baseline_tokens_per_s, server_flag, profile, plot)
     if from_measurements is not None:
         if any(option is not None for option in of_pair):
             raise UsageError(
@@ -122,6 +131,7 @@ def plan(
         goal=goal,
         baseline_tokens_per_s=baseline_tokens_per_s,
         server_flags=server_flag or (),
+        profile=profile,
     )
     _print(make_plan(asked), plot, as_json)
 

@@ -114,9 +114,10 @@ def serve(
         "concurrency": concurrency,
         "context-tokens": context_tokens,
     }
-    wanted = _wanted(settings, judged, where, gpu, made_for)
+    kept = _kept_profile(judged, (target, draft), where)
+    wanted = _wanted(settings, judged, where, gpu, made_for, kept)
     flight = _checked(draft, target, judged, interpreter, force=force, dry_run=dry_run)
-    chosen = _chosen(wanted, judged, (target, draft), gpu, num_gpus, made_for, words)
+    chosen = _chosen(wanted, judged, (target, draft), gpu, num_gpus, made_for, words, kept)
     port = port or PORTS[judged]
     served = Served(judged, interpreter, target, draft, port, where)
     path = log or Path(f"eagle3-{judged}-{port}.log")
@@ -135,20 +136,29 @@ def _device(name: str) -> Device:
     return "gpu" if name == "gpu" else "cpu"
 
 
+def _kept_profile(engine: Engine, pair: tuple[str, str], device: Device) -> Path | None:
+    """What eagle3 tune measured on this CPU; profiles of GPUs are found by the plan itself."""
+    from eagle3_plugin.planning.profile import cpu_name, profile_path
+
+    path = profile_path(engine, *pair, cpu_name(), 1) if device == "cpu" else None
+    return path if path is not None and path.exists() else None
+
+
 def _wanted(
     settings: str | None,
     engine: Engine,
     device: Device,
     gpu: str | None,
     made_for: Mapping[str, str | int | None],
+    kept: Path | None,
 ) -> Choice | None:
     """The settings as typed; None = those of a plan. Raises UsageError for what excludes itself."""
     from eagle3_plugin.serving.choice import read_settings
 
-    if device == "cpu" and (settings is None or gpu is not None):
+    if device == "cpu" and ((settings is None and kept is None) or gpu is not None):
         raise UsageError(
             "--device cpu has no plan: plans are made for GPUs; expected --settings and no --gpu",
-            hint="For example --settings 3,1,4.",
+            hint="For example --settings 3,1,4; or measure this machine with eagle3 tune.",
         )
     given = [f"--{name}" for name, value in made_for.items() if value is not None]
     if settings is not None and made_for["acceptance"] is not None:
@@ -208,6 +218,7 @@ def _chosen(
     num_gpus: int,
     made_for: Mapping[str, Any],
     words: Sequence[str],
+    profile: Path | None,
 ) -> Chosen:
     from eagle3_plugin.planning.asked import read_asked
     from eagle3_plugin.serving.choice import limit_flags, planned, stated
@@ -225,6 +236,7 @@ def _chosen(
         goal="latency",
         baseline_tokens_per_s=None,
         server_flags=limit_flags(words, engine),
+        profile=profile,
     )
     return planned(asked) if wanted is None else stated(wanted, engine, num_gpus, asked)
 

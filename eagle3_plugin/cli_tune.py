@@ -157,7 +157,7 @@ def _checked(
 
 def _subject(servers: TuneServers, engine_version: str, words: Sequence[str]) -> Subject:
     """What the profile is of. words: without keys."""
-    from eagle3_plugin.planning.asked import local_gpu
+    from eagle3_plugin.planning.asked import local_hardware
     from eagle3_plugin.planning.profile import Subject, cpu_name, full_name
 
     served = servers.served
@@ -167,7 +167,7 @@ def _subject(servers: TuneServers, engine_version: str, words: Sequence[str]) ->
         target=full_name(served.target),
         draft=full_name(served.draft),
         device=served.device,
-        hardware=cpu_name() if served.device == "cpu" else local_gpu().name,
+        hardware=cpu_name() if served.device == "cpu" else local_hardware(),
         num_gpus=servers.num_gpus,
         engine_version=engine_version,
         plugin_version=__version__,

@@ -37,7 +37,7 @@ def show_plan(plan: Plan) -> None:
     _show_inputs(plan)
     colour = "green" if plan.choice is not OFF else "yellow"
     console.out.print(f"\n[bold {colour}]{plan.choice}[/] ", end="")
-    console.out.print(f"{plan.reason} (modelled)", markup=False)
+    console.out.print(f"{plan.reason} ({plan.basis})", markup=False)
     _show_ranking(plan)
     if len(plan.rankings) > 1:
         _show_loads(plan)
@@ -88,24 +88,38 @@ def _show_inputs(plan: Plan) -> None:
     asked, gpu = plan.asked, plan.asked.machine.gpu
     known = asked.acceptance
     baseline = asked.baseline_tokens_per_s
-    rates = f"{gpu.mem_bw_gbps:g} GB/s, {gpu.flops() / 1e12:.0f} TFLOPS"
     print_pairs(
         f"{asked.pair.target_name} with {asked.pair.draft_name}",
         [
-            ("GPU", f"{asked.machine.num_gpus} x {gpu.name}: {rates} ({_basis(plan)})"),
+            ("GPU" if gpu.mem_bw_gbps else "CPU", f"{asked.machine.num_gpus} x {_rates(plan)}"),
             ("engine", asked.machine.engine),
             ("load", f"{_load(plan)} of {asked.context_tokens} tokens, goal {asked.goal}"),
             ("acceptance", f"{known.basis}: {known.source}"),
             ("sizes", f"{asked.pair.target_source}; {asked.pair.draft_source}"),
-            ("baseline", "modelled" if baseline is None else f"{baseline:g} tokens/s (measured)"),
+            ("baseline", plan.basis if baseline is None else f"{baseline:g} tokens/s (measured)"),
+            *_measured(plan),
         ],
     )
 
 
-def _basis(plan: Plan) -> str:
+def _rates(plan: Plan) -> str:
+    """The published rates, where times are modelled from them."""
     machine = plan.asked.machine
-    bases = dict.fromkeys((machine.bandwidth_basis, machine.compute_basis))
-    return " and ".join(bases)
+    if plan.asked.measured is not None:
+        return machine.gpu.name
+    bases = " and ".join(dict.fromkeys((machine.bandwidth_basis, machine.compute_basis)))
+    gpu = machine.gpu
+    return f"{gpu.name}: {gpu.mem_bw_gbps:g} GB/s, {gpu.flops() / 1e12:.0f} TFLOPS ({bases})"
+
+
+def _measured(plan: Plan) -> list[tuple[str, str]]:
+    """Where and when the times were measured."""
+    if plan.asked.measured is None:
+        return []
+    profile, source = plan.asked.measured.profile, plan.asked.measured.source
+    subject = profile.subject
+    release = f"{subject.engine} {subject.engine_version}"
+    return [("profile", f"{console.shown(source)}: {release}, {profile.finished_at}")]
 
 
 def _load(plan: Plan) -> str:
@@ -118,14 +132,15 @@ def _show_ranking(plan: Plan) -> None:
     shown = [*ranking.ranked[:NUM_ROWS]]
     shown += [r for r in ranking.ranked[NUM_ROWS:] if r.choice is OFF]
     print_table(
-        f"{ranking.num_requests} request(s) at a time, modelled; ranked between expected and low",
+        f"{ranking.num_requests} request(s) at a time, {plan.basis}; "
+        "ranked between expected and low",
         ["settings", "speedup", "low", "high", "tokens/s", "tokens/verify", "break-even"],
         [_row(ranked) for ranked in shown],
     )
     best = ranking.best
     parts = [f"{t.name} {1e3 * t.seconds:.2f} ({t.basis})" for t in best.cost.terms]
     unit = "step" if best.choice is OFF else "round"
-    text = f"{best.choice}: {1e3 * best.cost.total_s:.2f} ms a {unit} (modelled) = "
+    text = f"{best.choice}: {1e3 * best.cost.total_s:.2f} ms a {unit} ({plan.basis}) = "
     console.out.print(text + " + ".join(parts), markup=False)
 
 
@@ -157,7 +172,9 @@ def _show_loads(plan: Plan) -> None:
         rows.append([str(series.settings), *cells])
     best = [str(ranking.choice) for ranking in plan.rankings]
     rows.append(["to run", *best])
-    print_table("speedup by requests at a time, modelled", ["settings", *map(str, loads)], rows)
+    print_table(
+        f"speedup by requests at a time, {plan.basis}", ["settings", *map(str, loads)], rows
+    )
 
 
 def _show_schedule(plan: Plan) -> None:
@@ -166,7 +183,7 @@ def _show_schedule(plan: Plan) -> None:
         for s in plan.schedule
     ]
     columns = ["requests", "chain", "speedup at first", "speedup at last"]
-    print_table("chains by batch size, modelled", columns, rows)
+    print_table(f"chains by batch size, {plan.basis}", columns, rows)
     last = off_from(plan.schedule)
     if last is not None:
         console.out.print(f"off from {last} requests on")

@@ -17,7 +17,18 @@ from eagle3_plugin.draft.read import DIALECTS, WRITABLE
 from tests.engines import matrix
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-VERBS = ("inspect", "check", "convert", "score", "plan", "serve", "bench", "plugins", "demo")
+VERBS = (
+    "inspect",
+    "check",
+    "convert",
+    "score",
+    "plan",
+    "serve",
+    "bench",
+    "tune",
+    "plugins",
+    "demo",
+)
 
 
 def dialect_table() -> str:

@@ -173,7 +173,7 @@ def test_a_dry_run_starts_and_writes_nothing(
         (
             ["--device", "cpu"],
             "--device cpu has no plan: plans are made for GPUs; expected --settings and no --gpu",
-            "For example --settings 3,1,4.",
+            "For example --settings 3,1,4; or measure this machine with eagle3 tune.",
         ),
         (
             ["--settings", "3,1,4", "--acceptance", "typical"],

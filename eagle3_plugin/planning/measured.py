@@ -28,6 +28,10 @@ from eagle3_plugin.planning.profile import (
 from eagle3_plugin.planning.settings import OFF, Choice
 from eagle3_plugin.settings import Settings, chain
 
+MAX_TAIL_RATE: Final = 0.98
+NEGLIGIBLE: Final = 1e-9
+"""Beyond the counted positions, stretches are at most 50 tokens longer in the mean."""
+
 BETWEEN_ERROR: Final = 0.05
 """Added to the error of a time between two measured ones. Assumed, not fitted."""
 
@@ -64,7 +68,8 @@ class Measured:
                 hint="Run eagle3 tune again: it goes on where it was stopped.",
             )
         longest = chains[max(chains)]
-        known = {num_steps: c.tokens_per_verify for num_steps, c in chains.items()}
+        known = {k: shorter_tokens_per_verify(longest, k) for k in range(1, max(chains))}
+        known |= {num_steps: c.tokens_per_verify for num_steps, c in chains.items()}
         trees = {
             choice: counted_interval(c.tokens_per_verify, choice, c.num_rounds)
             for choice, c in by_choice.items()
@@ -158,6 +163,30 @@ def require_same(subject: Subject, engine: Engine, target: str, draft: str, sour
             f"expected {expected[1]} with {expected[2]} in {expected[0]}",
             hint="Name that pair and engine, or measure this one with eagle3 tune.",
         )
+
+
+def shorter_tokens_per_verify(counted: Counted, num_steps: int) -> float:
+    """What a chain of fewer steps yields, from the counts of a longer one.
+
+    Its rounds begin elsewhere. A long chain begins a round where the one before failed; a short one
+    begins many of them inside stretches that are easy, and there does better than the first
+    positions of the long one. If the draft is right on stretches of L tokens, whatever the round,
+    with S(k) the share of at least k, a stretch is L + 1 tokens and ceil((L + 1) / (n + 1)) rounds
+    of n steps: sum S(k) over sum S(k (n + 1)). Beyond the longest counted position S falls by its
+    last rate. A draft that gets worse with each step of its own does better when it begins anew;
+    then the first positions of the long chain are the better guess, so the larger of both is taken.
+    On the tiny pair of this package, vLLM 0.32 counted 1.675 and 2.463 tokens with chains of 1 and
+    3: this gives 1.683 and 2.478 from its chain of 7, whose first positions give 1.609 and 2.310.
+    """
+    rates = _conditional(counted)
+    shares = [1.0]
+    for rate in rates:
+        shares.append(shares[-1] * rate)
+    last = min(rates[-1], MAX_TAIL_RATE)
+    while shares[-1] > NEGLIGIBLE and len(rates) == len(counted.accepted_by_position):
+        shares.append(shares[-1] * last)
+    from_stretches = sum(shares) / sum(shares[:: num_steps + 1])
+    return min(num_steps + 1, max(from_stretches, sum(shares[: num_steps + 1])))
 
 
 def _conditional(counted: Counted) -> tuple[float, ...]:

@@ -82,7 +82,7 @@ def svg(plan: Plan) -> str:
     scale = _Scale.over(drawn)
     machine, pair = plan.asked.machine, plan.asked.pair
     heading = (
-        ("title", "Predicted speedup over no speculation (modelled)"),
+        ("title", f"Predicted speedup over no speculation ({plan.basis})"),
         ("soft", f"{pair.target_name.rpartition('/')[2]}, {machine.engine}"),
         ("soft", f"{machine.num_gpus} x {machine.gpu.name}"),
     )

@@ -63,12 +63,17 @@ class Plan:
         return self.deciding.reason
 
     @property
+    def basis(self) -> str:
+        """Whether the times are a profile's or the model's."""
+        return "modelled" if self.asked.measured is None else "measured"
+
+    @property
     def needs_schedule(self) -> bool:
         return bool(self.schedule) and not is_constant(self.schedule)
 
     def to_json(self) -> dict[str, Any]:
-        """The public form, schema 1. Speedups, speeds and times are modelled; each term of a time
-        says its basis."""
+        """The public form, schema 1. Speedups, speeds and times are what `times` says, modelled
+        or measured; each term of a time says its basis."""
         asked = self.asked
         return {
             "schema": SCHEMA,
@@ -81,6 +86,8 @@ class Plan:
             "goal": asked.goal,
             "context_tokens": asked.context_tokens,
             "baseline_tokens_per_s": asked.baseline_tokens_per_s,
+            "times": self.basis,
+            "profile": asked.measured.source if asked.measured else None,
             "acceptance": asked.acceptance.to_json([self.choice]),
             "choice": choice_json(self.choice),
             "predicted_speedup": dict(vars(self.deciding.best.speedup)),

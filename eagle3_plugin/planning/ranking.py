@@ -182,7 +182,12 @@ def rank(asked: Asked, num_requests: int, yields: Yields) -> Ranking:
 
 
 def _baseline(asked: Asked, load: Load) -> Cost:
-    """The modelled step, or the measured one if it can be one of decoding (as in points.py)."""
+    """The profile's step, the modelled one, or the measured one if it can be one of decoding (as
+    in points.py)."""
+    if asked.measured is not None:
+        step = asked.measured.cost(OFF, load.num_requests)
+        assert step is not None
+        return step
     modelled = baseline_step(asked.pair.target, asked.machine, load)
     if asked.baseline_tokens_per_s is None:
         return modelled
@@ -214,9 +219,10 @@ def _ranked(
 ) -> Ranked | Rejected:
     if reason := _too_large(asked, load, settings):
         return Rejected(settings, "memory", reason)
-    measured_s = baseline.total_s if asked.baseline_tokens_per_s is not None else None
-    pair = asked.pair
-    cost = round_cost(pair.target, pair.draft, asked.machine, load, settings, baseline_s=measured_s)
+    cost = _round(asked, load, settings, baseline)
+    if cost is None:
+        reason = "the profile has no time for it: eagle3 tune runs chains, and trees with --tree"
+        return Rejected(settings, "not-measured", reason)
     break_even = cost.total_s / baseline.total_s
     most = max_tokens_per_verify(settings)
     if break_even / (1 + cost.ratio_error) >= most:
@@ -226,6 +232,21 @@ def _ranked(
     per_round = tokens.low if tokens.expected is None else tokens.expected
     speed = load.num_requests * per_round / cost.total_s
     return Ranked(settings, speedup, speed, tokens, break_even, cost)
+
+
+def _round(asked: Asked, load: Load, settings: Settings, baseline: Cost) -> RoundCost | None:
+    """The profile's round, None where it has none; without a profile the modelled one."""
+    if asked.measured is None:
+        pair = asked.pair
+        known_s = baseline.total_s if asked.baseline_tokens_per_s is not None else None
+        return round_cost(
+            pair.target, pair.draft, asked.machine, load, settings, baseline_s=known_s
+        )
+    found = asked.measured.cost(settings, load.num_requests)
+    if found is None:
+        return None
+    ratio_error = math.hypot(found.relative_error, baseline.relative_error)
+    return RoundCost(found.terms, found.relative_error, ratio_error)
 
 
 def _speedup(tokens: Interval, break_even: float, cost: RoundCost) -> Range:

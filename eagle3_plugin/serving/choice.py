@@ -82,7 +82,7 @@ def planned(asked: Asked) -> Chosen:
     made = plan(asked)
     flags = (*_gpu_flags(asked.machine.engine, asked.machine.num_gpus), *made.flags)
     reasons = (
-        f"settings {made.choice}: {made.reason} (modelled)",
+        f"settings {made.choice}: {made.reason} ({made.basis})",
         *_memory_reason(asked, made.memory),
     )
     if not made.needs_schedule or longest_chain(made.schedule) is OFF:
@@ -93,7 +93,7 @@ def planned(asked: Asked) -> Chosen:
     start = longest_chain(made.schedule)
     table = tuple(vllm_schedule(made.schedule))
     shown = ", ".join(f"{first} to {last}: {steps or 'off'}" for first, last, steps in table)
-    reasons += (f"draft tokens by requests at a time: {shown} (modelled)",)
+    reasons += (f"draft tokens by requests at a time: {shown} ({made.basis})",)
     if asked.machine.engine == "vllm":
         return Chosen(start, flags, schedule=table, reasons=reasons)
     return Chosen(start, flags, adaptive=sglang_config(made.schedule), reasons=reasons)

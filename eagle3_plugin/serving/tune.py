@@ -1,16 +1,17 @@
 """Which settings are the fastest on this machine, from a few servers instead of a sweep.
 
 Tokens per second = requests * tokens per verify / round time. The first follows for every chain
-from one run of a long one (chains are prefix-consistent); the second is close to affine in the
+from one run of a long one (`shorter_tokens_per_verify`); the second is close to affine in the
 chain's length, so three lengths give the others. Trees are each run. The settings that win so are
 then run themselves, and have to win again.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from eagle3_plugin.errors import EngineError
@@ -66,7 +67,7 @@ class Measure(Protocol):
 class Progress:
     """After each measurement: how many are done, of how many, and the seconds that are left.
 
-    left_s: by the mean of those that this run has made; None before the first.
+    left_s: by the means of those that this run has made, starts apart; None before the first.
     """
 
     what: str
@@ -127,22 +128,21 @@ class _Run:
     loads: tuple[int, ...]
     measure: Measure
     report: Report
-    num_made: int = 0
-    spent_s: float = 0.0
+    firsts_s: list[float] = field(default_factory=list)
+    others_s: list[float] = field(default_factory=list)
 
     def make(self, starts: Sequence[Start], planned: int = 0) -> None:
         """Measures what the file lacks of these; planned: starts that will follow."""
         todos = [todo for s in starts if (todo := missing(s, self.loads, self.file.profile))]
-        left = sum(map(len, todos)) + planned * len(self.loads)
-        for todo in todos:
-            self._say(f"starting {todo.start.choice}", left)
+        for index, todo in enumerate(todos):
+            later = [len(t) for t in todos[index + 1 :]] + [len(self.loads)] * planned
+            self._say(f"starting {todo.start.choice}", [len(todo), *later], 0)
             begin = time.monotonic()
-            for found in self.measure(todo):
+            for done, found in enumerate(self.measure(todo), start=1):
                 self.file.add(found)
-                self.num_made, left = self.num_made + 1, left - 1
-                self.spent_s += time.monotonic() - begin
+                (self.firsts_s if done == 1 else self.others_s).append(time.monotonic() - begin)
                 begin = time.monotonic()
-                self._say(_what(found), left)
+                self._say(_what(found), later, len(todo) - done)
             if missing(todo.start, self.loads, self.file.profile):
                 raise EngineError(f"the measurement of {todo.start.choice} ended before its end")
 
@@ -158,12 +158,20 @@ class _Run:
         fastest = dict.fromkeys(speeds[0] for _, speeds in self.speeds())
         return tuple(dict.fromkeys(s.choice for s in fastest if not s.is_measured))
 
-    def _say(self, what: str, left: int) -> None:
-        mean_s = self.spent_s / self.num_made if self.num_made else None
-        left_s = None if mean_s is None else left * mean_s
+    def _say(self, what: str, later: Sequence[int], rest: int) -> None:
+        """later: measurements of each server still to be started; rest: of the one that runs."""
         profile = self.file.profile
         done = len(profile.timed) + len(profile.counted)
-        self.report(Progress(what, done, done + left, left_s))
+        total = done + sum(later) + rest
+        self.report(Progress(what, done, total, self._left_s(later, rest)))
+
+    def _left_s(self, later: Sequence[int], rest: int) -> float | None:
+        """The first measurement of a server takes its start too."""
+        if not self.firsts_s:
+            return None
+        first_s = statistics.mean(self.firsts_s)
+        other_s = statistics.mean(self.others_s or self.firsts_s)
+        return len(later) * first_s + (sum(later) - len(later) + rest) * other_s
 
 
 def missing(start: Start, loads: Sequence[int], profile: Profile) -> Todo | None:

@@ -132,8 +132,8 @@ class TuneServers:
 def simulates(engine: Engine, device: Device) -> bool:
     """Whether the engine can be told how many tokens to accept.
 
-    vLLM's rejection kernels for CPUs take the rates and ignore them (0.32.0,
-    vllm/utils/cpu_triton_utils.py:326, 365); SGLang's CPU path does as told (0.5.23,
+    vLLM's engine dies at the first request on a CPU: "Synthetic acceptance not supported with CPU
+    sampling" (0.32.0, vllm/utils/cpu_triton_utils.py:329). SGLang's CPU path does as told (0.5.23,
     srt/speculative/spec_utils.py:527).
     """
     return (engine, device) != ("vllm", "cpu")

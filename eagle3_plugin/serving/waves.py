@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import statistics
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,23 +42,34 @@ def waves(
         for number in range(NUM_WAVES)
     ]
     _send(client, sent[0], max_tokens)
-    found = []
+    measured = []
     for wave in sent:
         meter = METERS[client.engine](client.url)
         answers = _send(client, wave, max_tokens)
-        counts = meter.counts(answers)
-        found.append(Wave(round_time(answers, counts), counts))
-    return tuple(found)
+        measured.append((answers, meter.counts(answers)))
+    first_s = first_token_s([answer for answers, _ in measured for answer in answers])
+    return tuple(Wave(round_time(a, counts, first_s), counts) for a, counts in measured)
 
 
-def round_time(answers: Sequence[Completion], counts: AcceptanceCounts | None) -> float:
+def first_token_s(answers: Sequence[Completion]) -> float:
+    """The median time to the first token of equal waves.
+
+    That of each request is not used: a client that is kept waiting reads its first token late, and
+    the rounds before that would seem to have taken no time.
+    """
+    firsts = [a.time_to_first_token_s for a in answers if a.time_to_first_token_s is not None]
+    return statistics.median(firsts) if firsts else 0.0
+
+
+def round_time(
+    answers: Sequence[Completion], counts: AcceptanceCounts | None, first_s: float
+) -> float:
     """Seconds of decoding, of all requests together, by their rounds.
 
     The first token is the prefill's and comes before the first round. Without speculation every
     further token is a round.
     """
-    times = [(a.elapsed_s, a.time_to_first_token_s) for a in answers]
-    decoding_s = sum(whole - first for whole, first in times if first is not None)
+    decoding_s = sum(a.elapsed_s - first_s for a in answers)
     steps = sum(a.num_tokens - 1 for a in answers)
     rounds = steps if counts is None else counts.num_rounds
     if rounds < 1 or decoding_s <= 0:
