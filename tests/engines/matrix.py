@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ VERSIONS = "vLLM 0.32.0, SGLang 0.5.23, torch 2.13.0"
 
 
 def main() -> None:
+    if sys.argv[1:]:
+        raise SystemExit(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder))
     hardware = f"{platform.machine()} CPU"
