@@ -46,10 +46,14 @@ def measure(folder: Path) -> dict[str, dict[str, int | str]]:
     target = tiny_pair("llama").target
     drafts = {variant: served_draft(variant, folder) for variant in VARIANTS}
     rows: dict[str, dict[str, int | str]] = {variant: {} for variant in VARIANTS}
+    texts: list[Any] = []
     for column, (engine, plugins) in COLUMNS.items():
         jobs = [Job(target, None, prompts, max_tokens, {"plugins": plugins})]
         jobs += [Job(target, d, prompts, max_tokens, {"plugins": plugins}) for d in drafts.values()]
         baseline, *results = run_jobs(engine, jobs, folder / column.replace(" ", "-"))
+        texts.append(baseline["outputs"])
+        if texts[-1] != texts[0]:
+            raise SystemExit(f"{column}: the target writes another text than in vLLM")
         for (variant, job), found in zip(
             zip(VARIANTS, jobs[1:], strict=True), results, strict=True
         ):
