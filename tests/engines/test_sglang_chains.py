@@ -6,22 +6,21 @@ from collections.abc import Callable
 
 import pytest
 
-from eagle3_plugin.settings import chain
-from eagle3_plugin.tiny import VARIANTS, tiny_pair
+from eagle3_plugin.settings import Settings, chain
+from eagle3_plugin.tiny import tiny_pair
 from tests.engines.jobs import Job
 from tests.engines.parity import prompts_of
-from tests.engines.sglang_parity import Runs, judged, run_variants
+from tests.engines.sglang_parity import Runs, asked_for, cases, judged, run_variants
 
 Record = Callable[[str, object], None]
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-CHAINS = [chain(3), chain(5)]
 BFLOAT16 = ("llama", "qwen3")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     jobs = {}
     for variant in BFLOAT16:
         prompts, max_tokens = prompts_of(variant)
@@ -29,15 +28,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         jobs[variant, "bfloat16"] = Job(
             pair.target, pair.draft, prompts, max_tokens, {"dtype": "bfloat16"}
         )
-    return run_variants(CHAINS, tmp_path_factory.mktemp("chains"), jobs)
+    folder = tmp_path_factory.mktemp("chains")
+    return run_variants(asked_for(request), chain(3), folder, jobs)
 
 
-@pytest.mark.parametrize("length", [3, 5])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "shape"), cases(chain(3), chain(5)))
 def test_sglang_drafts_the_oracles_chains(
-    variant: str, length: int, runs: Runs, record_property: Record
+    variant: str, shape: Settings, runs: Runs, record_property: Record
 ) -> None:
-    record_property("figure", judged(variant, chain(length), runs))
+    record_property("figure", judged(variant, shape, runs))
 
 
 def test_a_mixture_of_experts_target_runs_with_a_chain(runs: Runs, record_property: Record) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from eagle3_plugin.settings import Settings
-from eagle3_plugin.tiny import VARIANTS
-from tests.engines.sglang_parity import Runs, judged, run_variants
+from tests.engines.sglang_parity import Runs, asked_for, cases, judged, run_variants
 
 Record = Callable[[str, object], None]
 
@@ -18,12 +17,11 @@ TREES = [Settings(3, 4, 8), Settings(5, 4, 16)]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return run_variants(TREES, tmp_path_factory.mktemp("trees"), {})
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return run_variants(asked_for(request), TREES[0], tmp_path_factory.mktemp("trees"), {})
 
 
-@pytest.mark.parametrize("shape", TREES, ids=str)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "shape"), cases(*TREES))
 def test_sglang_drafts_the_oracles_trees(
     variant: str, shape: Settings, runs: Runs, record_property: Record
 ) -> None:
