@@ -7,6 +7,7 @@ plugin, and serves when it is run as an engine. It prints the ids of its process
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,10 +102,10 @@ class Serving:
         return self.out.read_text() + self.err.read_text()
 
     def error(self) -> str:
-        """What follows `error: `, and the hints, after its end."""
+        """From the line that begins with `error: ` on, after its end; an engine's own come before."""
         self.process.wait(timeout=60)
         text = self.err.read_text()
-        return text[text.index("error: ") :]
+        return "error: " + re.split(r"^error: ", text, maxsplit=1, flags=re.MULTILINE)[1]
 
     def pids(self) -> list[int]:
         """The engine and its two children, as it printed them."""
