@@ -102,7 +102,7 @@ class Serving:
         return self.out.read_text() + self.err.read_text()
 
     def error(self) -> str:
-        """From the line that begins with `error: ` on, after its end; an engine's own come before."""
+        """From the wrapper's own line `error: ` on, after its end."""
         self.process.wait(timeout=60)
         text = self.err.read_text()
         return "error: " + re.split(r"^error: ", text, maxsplit=1, flags=re.MULTILINE)[1]
