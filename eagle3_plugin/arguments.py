@@ -14,12 +14,22 @@ if TYPE_CHECKING:
     from eagle3_plugin.draft.config import TargetConfig
     from eagle3_plugin.draft.dialects.settle import Settle
     from eagle3_plugin.draft.read import Draft
+    from eagle3_plugin.serving.compose import Device
 
 DraftName = Annotated[
     str, typer.Argument(help="The draft: a folder, org/name or org/name@revision.")
 ]
 TargetName = Annotated[str | None, typer.Option("--target", help="The target model, named alike.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+EnginePython = Annotated[
+    str | None,
+    typer.Option(
+        "--python",
+        help="The Python of the engine's environment.",
+        show_default="this one, else .venvs/ENGINE",
+    ),
+]
+DeviceName = Annotated[str, typer.Option("--device", help="gpu, or cpu for small models.")]
 TreeList = Annotated[
     list[str] | None,
     typer.Option(
@@ -37,6 +47,13 @@ def read_engine(name: str) -> Any:
     if name not in ("vllm", "sglang"):
         raise UsageError(f"unknown engine {name!r}; expected vllm or sglang")
     return name
+
+
+def read_device(name: str) -> Device:
+    """The device, or UsageError."""
+    if name not in ("gpu", "cpu"):
+        raise UsageError(f"--device is {name!r}, expected gpu or cpu")
+    return "gpu" if name == "gpu" else "cpu"
 
 
 def open_checkpoint(name: str) -> Checkpoint:

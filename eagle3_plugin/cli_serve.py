@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from eagle3_plugin.arguments import read_engine
+from eagle3_plugin.arguments import DeviceName, EnginePython, read_device, read_engine
 from eagle3_plugin.errors import Eagle3Error, EngineError, OfflineError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -77,15 +77,8 @@ def serve(
         int | None,
         typer.Option("--port", min=1, max=65535, help="To listen on.", show_default="the engine's"),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="gpu, or cpu for small models.")] = "gpu",
-    python: Annotated[
-        str | None,
-        typer.Option(
-            "--python",
-            help="The Python of the engine's environment.",
-            show_default="this one, else .venvs/ENGINE",
-        ),
-    ] = None,
+    device: DeviceName = "gpu",
+    python: EnginePython = None,
     log: Annotated[
         Path | None,
         typer.Option("--log", help="The engine's log.", show_default="eagle3-ENGINE-PORT.log"),
@@ -106,7 +99,7 @@ def serve(
     from eagle3_plugin.settings import Settings
     from eagle3_plugin.show_serve import show_choice
 
-    judged, where = read_engine(engine), _device(device)
+    judged, where = read_engine(engine), read_device(device)
     words: tuple[str, ...] = ctx.meta[WORDS]
     interpreter = python or _python(judged, dry_run)
     made_for: dict[str, Any] = {
@@ -128,12 +121,6 @@ def serve(
     _write_adaptive(command.adaptive)
     is_proved = flight.plugin and command.keeps_draft and isinstance(chosen.choice, Settings)
     raise typer.Exit(_run(Launch(judged, command, path, timeout_s, is_proved)))
-
-
-def _device(name: str) -> Device:
-    if name not in ("gpu", "cpu"):
-        raise UsageError(f"--device is {name!r}, expected gpu or cpu")
-    return "gpu" if name == "gpu" else "cpu"
 
 
 def _kept_profile(engine: Engine, pair: tuple[str, str], device: Device) -> Path | None:

@@ -14,14 +14,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eagle3_plugin import __version__, console
-from eagle3_plugin.arguments import AsJson, PromptFile, bench_prompts, read_engine
+from eagle3_plugin.arguments import (
+    AsJson,
+    DeviceName,
+    EnginePython,
+    PromptFile,
+    bench_prompts,
+    read_device,
+    read_engine,
+)
 from eagle3_plugin.cli_serve import CONCURRENCY, WORDS
 from eagle3_plugin.errors import Eagle3Error, EngineError, UsageError
 
 if TYPE_CHECKING:
     from eagle3_plugin.planning.cost import Engine
     from eagle3_plugin.planning.profile import Subject
-    from eagle3_plugin.serving.compose import Device, Served
+    from eagle3_plugin.serving.compose import Served
     from eagle3_plugin.serving.redact import Secrets
     from eagle3_plugin.serving.tune import Tuned
     from eagle3_plugin.serving.tune_server import TuneServers
@@ -44,16 +52,9 @@ def tune(
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", min=2, help="Of each answer.")
     ] = 128,
-    device: Annotated[str, typer.Option("--device", help="gpu, or cpu for small models.")] = "gpu",
+    device: DeviceName = "gpu",
     num_gpus: Annotated[int, typer.Option("--num-gpus", min=1, help="Tensor parallel.")] = 1,
-    python: Annotated[
-        str | None,
-        typer.Option(
-            "--python",
-            help="The Python of the engine's environment.",
-            show_default="this one, else .venvs/ENGINE",
-        ),
-    ] = None,
+    python: EnginePython = None,
     profile: Annotated[
         Path | None,
         typer.Option(
@@ -77,7 +78,7 @@ def tune(
     from eagle3_plugin.serving.tune_server import TuneServers
     from eagle3_plugin.show_tune import show_tuned, tuned_json
 
-    judged, where = read_engine(engine), _device(device)
+    judged, where = read_engine(engine), read_device(device)
     loads, trees = loads_between(*parse_concurrency(concurrency)), _trees(tree or (), judged)
     asked, words = bench_prompts(prompts, None), tuple(ctx.meta[WORDS])
     secrets = Secrets.of(words, os.environ)
@@ -100,12 +101,6 @@ def tune(
         return console.print_json(tuned_json(tuned, path))
     show_tuned(tuned, path)
     console.print_next(_next(servers.served, profile))
-
-
-def _device(name: str) -> Device:
-    if name not in ("gpu", "cpu"):
-        raise UsageError(f"--device is {name!r}, expected gpu or cpu")
-    return "gpu" if name == "gpu" else "cpu"
 
 
 def _trees(texts: Sequence[str], engine: Engine) -> list[Settings]:
