@@ -128,7 +128,7 @@ def test_a_hanging_query_ends_with_its_children(tools: Path) -> None:
         "nvidia-smi did not answer within 0.2 s; expected the list of GPUs\n"
         f"hint: A hanging query points to the driver. {HINT}"
     )
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 50
 
 
 @pytest.mark.parametrize("line", ["H100", "NVIDIA H100, a lot", ", 80000"])

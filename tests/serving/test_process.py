@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -61,6 +62,11 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def _without_seconds(text: str) -> str:
+    """A busy machine takes longer."""
+    return re.sub(r"after \d+ s", "after N s", text)
 
 
 def _survivors(pids: list[int], within_s: float) -> list[int]:
@@ -170,8 +176,8 @@ def test_an_engine_that_dies_is_an_error_with_its_last_lines(tmp_path: Path) -> 
         ),
     ):
         pass
-    assert caught.value.message == (
-        "the engine ended with exit code 1 after 0 s, before it answered\n"
+    assert _without_seconds(caught.value.message) == (
+        "the engine ended with exit code 1 after N s, before it answered\n"
         "its last lines:\nreading\nbad flag --x"
     )
     assert caught.value.hint == f"The whole log: {log}"
@@ -188,9 +194,9 @@ def test_errors_far_above_the_last_lines_are_named_too(tmp_path: Path) -> None:
     server = start([sys.executable, "-c", code], env={}, port=free_port(), log_path=log)
     with pytest.raises(EngineError) as caught:
         wait_until_healthy(server, 20)
-    lines = caught.value.message.splitlines()
+    lines = _without_seconds(caught.value.message).splitlines()
     assert lines[:4] == [
-        "the engine ended with exit code 3 after 0 s, before it answered",
+        "the engine ended with exit code 3 after N s, before it answered",
         "errors in its log:",
         "ValueError: hidden size 7",
         "x.OutOfMemoryError: no",
@@ -206,8 +212,8 @@ def test_an_engine_that_never_answers_is_an_error_and_is_stopped(tmp_path: Path)
     with pytest.raises(EngineError) as caught:
         wait_until_healthy(server, 1)
     server.stop()
-    assert caught.value.message == (
-        f"the engine does not answer http://127.0.0.1:{port}/health after 1 s\n"
+    assert _without_seconds(caught.value.message) == (
+        f"the engine does not answer http://127.0.0.1:{port}/health after N s\n"
         "its last lines:\nbusy"
     )
     assert not _lives(server.pid)

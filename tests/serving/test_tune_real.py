@@ -49,7 +49,7 @@ def test_rounds_are_timed_and_counted_and_sglang_accepts_what_it_is_told(
     assert (one.num_requests, two.num_requests) == (1, 2)
     assert (one.how, two.how) == (HOW[engine], HOW[engine])
     assert len(one.round_s) == 5
-    assert 0.001 < one.median_s < 2
+    assert 0.001 < one.median_s < 60
     if engine == "sglang":
         assert counted.accepted_by_position == (counted.num_rounds, 0, 0)
     else:
