@@ -126,7 +126,7 @@ class Acceptance:
         """Between nodes spread level by level and the best nodes; expected as SGLang's trees do."""
         assert self.rank_wise is not None
         even, best = tree_range(self.rank_wise.ranks(self.rates), settings)
-        expected = even + self.constants.selection * (best - even)
+        expected = even + self.constants.trees.selection(settings) * (best - even)
         bounds = self._bounds(settings)
         return Interval(max(even, min(bounds.low, expected)), expected, max(best, expected))
 

@@ -23,7 +23,7 @@ class ProbeConstants:
     step_fixed, step_share: a further step of a chain costs step_fixed baseline steps and
         step_share of what speculation with three steps adds to a baseline step.
     typical_overhead: what three steps add to a baseline step; the median.
-    sibling, selection: see TreeShare.
+    sibling, narrow, wide: see TreeShare.
     tree_overhead: what a tree costs more than a chain of as many steps and tokens.
     node_share: what one more token to verify costs, as a share of one more step. Assumed.
     tree_error: how far a tree's tokens per verify are from what its chain's rates predict, as a
@@ -40,14 +40,15 @@ class ProbeConstants:
     step_share: float
     typical_overhead: float
     sibling: float
-    selection: float
+    narrow: float
+    wide: float
     tree_overhead: float
     node_share: float
     tree_error: float
 
     @property
     def trees(self) -> TreeShare:
-        return TreeShare(self.sibling, self.selection)
+        return TreeShare(self.sibling, self.narrow, self.wide)
 
     @property
     def decays(self) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ from statistics import fmean, median
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eagle3_plugin.planning.cards import cards
 from eagle3_plugin.planning.measurements import Group, read_points
@@ -27,6 +28,8 @@ PROBE = Settings(3, 1, 4)
 
 DECAYS = np.linspace(0.80, 1.20, 81)
 SIBLINGS = np.linspace(0.05, 1.0, 20)
+NARROW = np.linspace(0.0, 1.0, 51)
+WIDE = np.linspace(0.5, 1.5, 11)
 
 SURE = 0.6
 """First rates from which on the decay counts: below it a chain of seven yields hardly more than
@@ -37,7 +40,7 @@ NODE_SHARE = 0.15
 0.22 at four (Qwen3-4B on an RTX 4090: 0.046 ms per token and request, 0.69 ms a draft pass). The
 sweep's trees have as many tokens as its chains, so it cannot tell."""
 
-NO_TREES = TreeShare(0.0, 0.0)
+NO_TREES = TreeShare(0.0, 0.0, 0.0)
 
 Totals = Mapping[Settings, float]
 """Tokens per verify by settings, of one pair and benchmark."""
@@ -66,7 +69,8 @@ def fit(groups: Sequence[Group], published: Mapping[str, list[Totals]]) -> Probe
         step_share=step_share,
         typical_overhead=median(round_ratios(group)[PROBE] - 1 for group in groups),
         sibling=trees.sibling,
-        selection=trees.selection,
+        narrow=trees.narrow,
+        wide=trees.wide,
         tree_overhead=tree_overhead(groups),
         node_share=NODE_SHARE,
         tree_error=tree_error(sweep, decay, trees),
@@ -131,22 +135,27 @@ def tree_overhead(groups: Iterable[Group]) -> float:
 
 
 def fitted_trees(sources: Iterable[Sequence[Totals]], decay: float) -> TreeShare:
-    """sibling and selection; each source counts the same, however many points it has."""
+    """All three, by the square of the relative error; each source counts the same, however many
+    points it has."""
     known = [[pair for t in source for pair in tree_pairs(t, decay)] for source in sources]
-    shares = [_with_best_selection(known, float(sibling)) for sibling in SIBLINGS]
-    return min(shares, key=lambda share: sum(square_error(pairs, share) for pairs in known))
+    every = [TreeShare(s, n, w) for s in SIBLINGS for n in NARROW for w in WIDE]
+    errors = np.concatenate([sum(_square_errors(p, float(s)) for p in known) for s in SIBLINGS])
+    best = every[int(errors.argmin())]
+    return TreeShare(float(best.sibling), float(best.narrow), float(best.wide))
 
 
-def _with_best_selection(sources: Sequence[Sequence[TreePair]], sibling: float) -> TreeShare:
-    """By least squares of the relative error, which is linear in the selection."""
-    above = below = 0.0
-    for pairs in sources:
-        for rates, settings, value in pairs:
-            even, best = tree_range(TreeShare(sibling, 0.0).ranks(rates), settings)
-            width = (best - even) / value
-            above += width * (1 - even / value) / len(pairs)
-            below += width * width / len(pairs)
-    return TreeShare(sibling, min(1.0, max(0.0, above / below)))
+def _square_errors(pairs: Sequence[TreePair], sibling: float) -> NDArray[np.float64]:
+    """The mean square error for each of NARROW and, within it, each of WIDE."""
+    narrow, wide = (a.ravel()[:, None] for a in np.meshgrid(NARROW, WIDE, indexing="ij"))
+    ranks = TreeShare(sibling, 0.0, 0.0).ranks
+    even, best = np.array([tree_range(ranks(rates), s) for rates, s, _ in pairs]).T
+    spare = np.array([TreeShare(sibling, 0.0, 1.0).selection(s) for _, s, _ in pairs])
+    value = np.array([value for _, _, value in pairs])
+    selection = np.minimum(1.0, narrow + (wide - narrow) * spare)
+    found: NDArray[np.float64] = np.mean(
+        ((even + selection * (best - even)) / value - 1) ** 2, axis=1
+    )
+    return found
 
 
 def tree_error(sweep: Iterable[Totals], decay: float, trees: TreeShare) -> float:
@@ -162,10 +171,6 @@ def tree_pairs(known: Totals, decay: float) -> list[TreePair]:
     settings = nearest(known)
     rates = fitted_rates(known[settings], settings, decay, NO_TREES)
     return [(rates, s, value) for s, value in known.items() if not s.is_chain]
-
-
-def square_error(pairs: Sequence[TreePair], trees: TreeShare) -> float:
-    return fmean((trees.tokens_per_verify(r, s) / value - 1) ** 2 for r, s, value in pairs)
 
 
 def totals(group: Group) -> Totals:

@@ -49,20 +49,28 @@ class TreeShare:
 
     sibling: of the cases that the candidates before it miss, a later candidate gets the share
         sibling * (the first one's rate): a draft that is often right is often nearly right.
-    selection: where a tree lies between nodes spread level by level (0) and the nodes with the
-        best rates (1). It is below 1 because SGLang picks nodes by the draft's own confidence,
-        and drafts with keys that do not follow the beam (draft/tree.py).
+    narrow, wide: where a tree of as many nodes as levels, and one of very many, lies between
+        nodes spread level by level (0) and the nodes with the best rates (1). A narrow one is
+        below 1 because SGLang picks nodes by the draft's own confidence, and drafts with keys
+        that do not follow the beam (draft/tree.py). A wide one has room for those it misjudges.
     """
 
     sibling: float
-    selection: float
+    narrow: float
+    wide: float
+
+    def selection(self, settings: Settings) -> float:
+        """Where these settings lie, 0 to 1, by their nodes for each level."""
+        nodes = max(settings.num_draft_tokens - 1, settings.num_steps)
+        spare = 1 - settings.num_steps / nodes
+        return min(1.0, self.narrow + (self.wide - self.narrow) * spare)
 
     def tokens_per_verify(self, rates: Rates, settings: Settings) -> float:
         """What a tree, or a chain, of these settings yields."""
         if settings.is_chain:
             return rates.chain_tokens_per_verify(settings.num_steps)
         even, best = tree_range(self.ranks(rates), settings)
-        return even + self.selection * (best - even)
+        return even + self.selection(settings) * (best - even)
 
     def ranks(self, rates: Rates) -> Ranks:
         """The first candidate has the chain's rate, the others their share of what it misses."""

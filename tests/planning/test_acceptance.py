@@ -25,7 +25,7 @@ TREE = Settings(2, 2, 3)
 
 
 def constants() -> ProbeConstants:
-    return replace(probe_constants(), sibling=0.5, selection=0.5)
+    return replace(probe_constants(), sibling=0.5, narrow=0.5, wide=0.5)
 
 
 def acceptance(**changes: object) -> Acceptance:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from eagle3_plugin.errors import UsageError
+from eagle3_plugin.planning.probe_constants import probe_constants
 from eagle3_plugin.planning.rates import (
     Rates,
     TreeShare,
@@ -15,7 +16,7 @@ from eagle3_plugin.planning.rates import (
 )
 from eagle3_plugin.settings import Settings, chain
 
-TREES = TreeShare(sibling=0.5, selection=0.5)
+TREES = TreeShare(sibling=0.5, narrow=0.5, wide=0.5)
 
 
 def two_ranks(depth: int, topk: int) -> Sequence[float]:
@@ -66,6 +67,26 @@ def test_only_the_topk_best_of_a_level_are_expanded() -> None:
 def test_a_tree_lies_between_wide_and_deep_by_its_selection() -> None:
     # The second candidate gets 0.5 * 0.6 of the 0.4 that the first one misses: 0.12.
     assert TREES.tokens_per_verify(Rates((0.6,), 1.0), Settings(2, 2, 3)) == pytest.approx(1.84)
+
+
+def test_a_tree_with_nodes_to_spare_lies_nearer_to_the_best_nodes() -> None:
+    trees = TreeShare(sibling=0.5, narrow=0.4, wide=1.2)
+
+    # 2 levels: 2 nodes spare none, 4 nodes half, 16 nodes 7 of 8: 0.4 + 0.8 * 7 / 8 > 1.
+    assert [trees.selection(Settings(2, 4, n + 1)) for n in (2, 4, 16)] == pytest.approx(
+        [0.4, 0.8, 1.0]
+    )
+
+
+def test_wide_trees_of_a_pair_that_the_fit_never_saw_are_predicted() -> None:
+    """The oracle's trees, tiny pair llama, 6 prompts of 96 tokens; the constants are fitted on
+    published points alone."""
+    rates = Rates((0.724, 0.797, 0.678, 0.721, 0.553, 0.333, 0.9, 0.6), 0.97)
+    measured = {(3, 3, 8): 2.995, (5, 4, 16): 3.694, (7, 4, 16): 3.707, (8, 8, 60): 4.677}
+
+    found = {s: probe_constants().trees.tokens_per_verify(rates, Settings(*s)) for s in measured}
+
+    assert found == {s: pytest.approx(value, rel=0.03) for s, value in measured.items()}
 
 
 def test_a_chain_has_no_use_for_the_trees_share() -> None:
