@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.acceptance import Acceptance, Interval, total_alternatives
@@ -26,14 +27,35 @@ Table = Mapping[Settings, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
+class CardSpeed:
+    """Speeds of one benchmark: tokens per second of each conversation, and their ratio."""
+
+    settings: str
+    benchmark: str
+    concurrency: int
+    tokens_per_s: float
+    baseline_tokens_per_s: float
+    speedup: float
+
+
+@dataclass(frozen=True)
 class Card:
-    """One card's figures; `draft` and `target` are hub names, `note` is what they leave open."""
+    """One card's figures; `draft` and `target` are hub names, `note` is what they leave open.
+
+    letter: what `eagle3 bench --card` also takes. engine_words: of the card's server. sets: the
+    sets of eagle3 bench by the card's benchmarks. concurrency: of the card's run.
+    """
 
     draft: str
     target: str
     source: str
     note: str
+    letter: str
+    engine_words: tuple[str, ...]
+    concurrency: tuple[int, ...]
+    sets: Mapping[str, str]
     tokens_per_verify: Table
+    speeds: tuple[CardSpeed, ...]
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
@@ -44,9 +66,19 @@ class Card:
 def cards() -> Mapping[str, Card]:
     """The cards that ship with the package, by the draft's name."""
     entries = tomllib.loads(PATH.read_text(encoding="utf-8"))["card"]
-    return {
-        entry["draft"]: Card(**entry | {"tokens_per_verify": _table(entry)}) for entry in entries
-    }
+    return {entry["draft"]: _card(entry) for entry in entries}
+
+
+def find_card(name: str) -> Card:
+    """The card of a draft, by its letter or its hub name; UsageError for any other."""
+    for card in cards().values():
+        if name in (card.draft, card.letter):
+            return card
+    known = ", ".join(f"{card.letter} ({card.draft})" for card in cards().values())
+    raise UsageError(
+        f"no card {name!r} in this release, expected one of {known}",
+        hint="Bench the draft by itself: eagle3 bench ENGINE --target T --draft D --sets ...",
+    )
 
 
 def card_acceptance(draft: str, benchmark: str | None = None) -> Acceptance:
@@ -108,6 +140,16 @@ def _alternatives(totals: Mapping[Settings, float], constants: ProbeConstants) -
 def _spread(totals: Collection[float]) -> Interval:
     low, high = min(totals), max(totals)
     return Interval(low, min(max(fmean(totals), low), high), high)
+
+
+def _card(entry: Mapping[str, Any]) -> Card:
+    made = {
+        "tokens_per_verify": _table(entry),
+        "engine_words": tuple(entry["engine_words"]),
+        "concurrency": tuple(entry["concurrency"]),
+        "speeds": tuple(CardSpeed(**speed) for speed in entry.get("speeds", ())),
+    }
+    return Card(**{**entry, **made})
 
 
 def _table(entry: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:

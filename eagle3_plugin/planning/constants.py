@@ -63,11 +63,15 @@ class Errors:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The constants, and the errors for dense targets on one GPU and for all others."""
+    """The constants, and the errors for dense targets on one GPU and for all others.
+
+    max_requests: the greatest load of the rows that the errors are of.
+    """
 
     constants: CostConstants
     dense: Errors
     other: Errors
+    max_requests: int
 
 
 @cache
@@ -78,4 +82,5 @@ def fitted() -> Fitted:
         Errors(**{name: ModelError(**values) for name, values in table["error"][kind].items()})
         for kind in ("dense", "other")
     )
-    return Fitted(CostConstants(**table["constants"]), dense, other)
+    constants = CostConstants(**table["constants"])
+    return Fitted(constants, dense, other, table["error"]["max_requests"])

@@ -80,7 +80,7 @@ def prior_constants() -> CostConstants:
 def as_fit(constants: CostConstants) -> Fitted:
     """Constants whose errors are not known yet."""
     none = Errors(ModelError(0, 0), ModelError(0, 0), ModelError(0, 0))
-    return Fitted(constants, none, none)
+    return Fitted(constants, none, none, max_requests=1)
 
 
 def fit_constants(points: Sequence[Point]) -> CostConstants:
@@ -194,7 +194,8 @@ def fit_all(points: Sequence[Point]) -> tuple[Fitted, list[Prediction]]:
         _errors([p for p in predictions if p.point.is_dense is is_dense])
         for is_dense in (True, False)
     )
-    return Fitted(constants, dense, other), predictions
+    most = max(p.load.num_requests for p in points)
+    return Fitted(constants, dense, other, most), predictions
 
 
 def _errors(predictions: Sequence[Prediction]) -> Errors:
@@ -246,6 +247,9 @@ def constants_toml(fit: Fitted, predictions: Sequence[Prediction]) -> str:
         ),
         "",
         "# Relative errors, each source left out in turn.",
+        "[error]",
+        f"max_requests = {fit.max_requests}",
+        "",
     ]
     for kind, errors in (("dense", fit.dense), ("other", fit.other)):
         for f in fields(Errors):

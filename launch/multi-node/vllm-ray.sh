@@ -9,7 +9,7 @@ if [ "${NODE_RANK:?is the number of this machine: 0 or 1}" != 0 ]; then
 fi
 ray start --head --port 6379 --node-ip-address "${HEAD:?is the address of machine 0}"
 exec vllm serve Qwen/Qwen3-4B-Instruct-2507 \
-    --speculative-config '{"method": "eagle3", "model": "Zjcxy-SmartAI/Eagle3-Qwen3-4B-Instruct-2507-zh", "num_speculative_tokens": 5}' \
+    --speculative-config '{"method": "eagle3", "model": "Zjcxy-SmartAI/Eagle3-Qwen3-4B-Instruct-2507-zh", "num_speculative_tokens": 4}' \
     --gpu-memory-utilization 0.92 \
     --max-num-seqs 4 \
     --distributed-executor-backend ray \

@@ -44,6 +44,7 @@ FIT = Fitted(
     CONSTANTS,
     Errors(ModelError(0.02, 0.03), ModelError(0.03, 0.04), ModelError(0.05, 0.06)),
     Errors(ModelError(0.1, 0.2), ModelError(0.2, 0.3), ModelError(0.3, 0.4)),
+    max_requests=4,
 )
 ONE = Load(1, 1000)
 
@@ -250,3 +251,12 @@ def test_a_prediction_loads_neither_torch_nor_numpy() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert run.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("num_requests", "factor"), [(1, 1.0), (4, 1.0), (8, 1.55), (32, 2.65)])
+def test_errors_grow_beyond_the_loads_of_the_fit(num_requests: int, factor: float) -> None:
+    cost = baseline_step(TARGET, machine(), Load(num_requests, 1000), fit=FIT)
+    made = round_of("3,1,4", machine(), Load(num_requests, 1000))
+
+    assert cost.relative_error == pytest.approx(0.04 * factor)
+    assert made.ratio_error == pytest.approx(0.06 * factor)

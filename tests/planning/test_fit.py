@@ -153,8 +153,9 @@ def test_what_ships_is_what_the_fit_writes(points: list[Point]) -> None:
     assert CostConstants(**shipped["constants"]) == fitted().constants
     assert written["constants"] == pytest.approx(shipped["constants"], rel=1e-3)
     assert written["provenance"] == shipped["provenance"]
-    for kind, errors in shipped["error"].items():
-        for name, values in errors.items():
+    assert written["error"]["max_requests"] == shipped["error"]["max_requests"] == 4
+    for kind in ("dense", "other"):
+        for name, values in shipped["error"][kind].items():
             assert written["error"][kind][name] == pytest.approx(values, abs=2e-3)
     assert HELD_OUT not in shipped["provenance"]
 

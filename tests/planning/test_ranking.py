@@ -50,6 +50,26 @@ def test_off_wins_where_every_published_setting_loses(
     assert {chosen(p, has_baseline=has_baseline) for p in rows} == {OFF}
 
 
+@pytest.mark.parametrize(
+    ("num_requests", "tokens_per_verify", "measured"),
+    [(1, 2.542, 0.848), (4, 2.556, 0.939), (8, 2.578, 0.994), (32, 2.56, 0.822)],
+)
+def test_off_wins_at_every_load_where_the_published_tree_loses(
+    points: list[Point], num_requests: int, tokens_per_verify: float, measured: float
+) -> None:
+    """AngelSlim 163, 4,4,16, from acceptance alone; what was measured lies in the range."""
+    (row,) = [p for p in points if p.source == ANGELSLIM_163 and p.load.num_requests == 4]
+    load = replace(row.load, num_requests=num_requests)
+    found = ranking(
+        asked_of(replace(row, load=load, tokens_per_verify=tokens_per_verify)), num_requests
+    )
+    tree = next(r for r in found.ranked if r.choice == Settings(4, 4, 16))
+
+    assert found.choice == OFF
+    assert tree.speedup.low <= measured * 1.001 or num_requests == 1
+    assert measured <= tree.speedup.high
+
+
 @pytest.mark.parametrize("has_baseline", [False, True])
 def test_the_published_wins_of_dense_targets_are_taken(
     points: list[Point], has_baseline: bool
