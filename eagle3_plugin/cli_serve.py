@@ -61,6 +61,14 @@ def serve(
     acceptance: Annotated[
         str | None, typer.Option("--acceptance", help="As in eagle3 plan.")
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile",
+            help="What eagle3 tune measured.",
+            show_default="the one it keeps of this pair and hardware",
+        ),
+    ] = None,
     concurrency: Annotated[
         str | None,
         typer.Option(
@@ -104,10 +112,11 @@ def serve(
     interpreter = python or _python(judged, dry_run)
     made_for: dict[str, Any] = {
         "acceptance": acceptance,
+        "profile": profile,
         "concurrency": concurrency,
         "context-tokens": context_tokens,
     }
-    kept = _kept_profile(judged, (target, draft), where)
+    kept = profile or _kept_profile(judged, (target, draft), where)
     wanted = _wanted(settings, judged, where, gpu, made_for, kept)
     flight = _checked(draft, target, judged, interpreter, force=force, dry_run=dry_run)
     chosen = _chosen(wanted, judged, (target, draft), gpu, num_gpus, made_for, words, kept)
@@ -136,7 +145,7 @@ def _wanted(
     engine: Engine,
     device: Device,
     gpu: str | None,
-    made_for: Mapping[str, str | int | None],
+    made_for: Mapping[str, Any],
     kept: Path | None,
 ) -> Choice | None:
     """The settings as typed; None = those of a plan. Raises UsageError for what excludes itself."""
@@ -148,10 +157,12 @@ def _wanted(
             hint="For example --settings 3,1,4; or measure this machine with eagle3 tune.",
         )
     given = [f"--{name}" for name, value in made_for.items() if value is not None]
-    if settings is not None and made_for["acceptance"] is not None:
-        raise UsageError(
-            "--acceptance is for a plan, and --settings takes the place of one; give one of the two"
-        )
+    for name in ("acceptance", "profile"):
+        if settings is not None and made_for[name] is not None:
+            raise UsageError(
+                f"--{name} is for a plan, and --settings takes the place of one; "
+                "give one of the two"
+            )
     if settings is not None and gpu is None and given:
         raise UsageError(
             f"{', '.join(given)} with --settings share out the memory of a GPU; expected --gpu too",

@@ -181,6 +181,11 @@ def test_a_dry_run_starts_and_writes_nothing(
             "",
         ),
         (
+            ["--settings", "3,1,4", "--profile", "tuned.json"],
+            "--profile is for a plan, and --settings takes the place of one; give one of the two",
+            "",
+        ),
+        (
             ["--settings", "3,1,4", "--concurrency", "4", "--context-tokens", "99"],
             "--concurrency, --context-tokens with --settings share out the memory of a GPU; "
             "expected --gpu too",

@@ -189,6 +189,19 @@ def test_serve_and_plan_prefer_what_was_measured_on_this_cpu(
     assert "modelled" not in out
 
 
+def test_serve_takes_a_profile_that_is_kept_elsewhere(
+    eagle3: Shell, pair: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EAGLE3_CACHE", str(tmp_path / "cache"))
+    changes = {"target": pair[1], "draft": pair[3]}
+    path = write(tmp_path / "tuned.json", profile(subject=SUBJECT.model_copy(update=changes)))
+    words = ("--gpu", "RTX 4090", "--concurrency", "1", "--dry-run", "--force")
+    code, out, err = eagle3("serve", "sglang", *pair, *words, "--profile", path)
+    assert (code, err) == (0, "")
+    assert "settings 3,1,4: is predicted at 1.93x" in out
+    assert "(measured)" in out
+
+
 def test_a_profile_beside_measurements_from_a_csv_is_refused(eagle3: Shell, tmp_path: Path) -> None:
     code, _, err = eagle3("plan", "--from-measurements", "x.csv", "--profile", tmp_path / "p.json")
     assert code == 2
