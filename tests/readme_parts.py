@@ -14,6 +14,7 @@ from pathlib import Path
 
 from eagle3_plugin.draft.check import rules_table
 from eagle3_plugin.draft.read import DIALECTS, WRITABLE
+from eagle3_plugin.planning.limit_rules import LIMITS
 from tests.engines import matrix
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -40,6 +41,15 @@ def dialect_table() -> str:
     return "\n".join(rows)
 
 
+def limits_table() -> str:
+    """Every limit of an engine that the planner goes by, and where it was read."""
+    rows = ["| id | engine | effect | what | read in |", "|---|---|---|---|---|"]
+    for limit in LIMITS:
+        cells = (f"`{limit.id}`", limit.engine or "both", limit.effect, limit.what, limit.source)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
 def command_help() -> str:
     """`--help` of each verb, 80 columns wide."""
     parts = []
@@ -59,6 +69,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "engines": matrix.markdown,
     "dialects": dialect_table,
     "rules": rules_table,
+    "limits": limits_table,
     "commands": command_help,
 }
 
