@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -12,6 +11,7 @@ from typing import Any, Final, Literal
 from eagle3_plugin.draft.check import Report, check, plugin_serves
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.target_config import read_target
+from eagle3_plugin.engines.interpreter import ask, last_words
 from eagle3_plugin.errors import EngineError, Problem
 
 Engine = Literal["vllm", "sglang"]
@@ -67,20 +67,16 @@ class Preflight:
 
 def installed(engine: Engine, python: str) -> Installed:
     """What that Python has of the engine and of this package."""
-    command = [python, "-P", "-c", LOOK, *PACKAGES[engine]]
+    words = ["-P", "-c", LOOK, *PACKAGES[engine]]
+    done = ask(python, words, what="what is installed there", timeout_s=TIMEOUT_S)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-    except OSError as error:
+        values: dict[str, Any] = json.loads(done.stdout)
+        return Installed(values["engine"], values["plugin"])
+    except (ValueError, KeyError, TypeError):
         raise EngineError(
-            f"there is no Python at {python}: {error.strerror}",
+            f"{python} does not run Python: {last_words(done)}",
             hint="Give the Python of the engine's environment with --python.",
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise EngineError(
-            f"{python} did not say within {TIMEOUT_S:g} s what is installed there",
-            hint="Run it by hand, or give another with --python.",
-        ) from error
-    return _answer(python, done)
+        ) from None
 
 
 def preflight(
@@ -106,18 +102,6 @@ def preflight(
     )
     missing = (_engine_missing(engine),) if needs_engine and not found.engine else ()
     return Preflight(report, (*missing, *unloaded), plugin=report.plugin)
-
-
-def _answer(python: str, done: subprocess.CompletedProcess[str]) -> Installed:
-    try:
-        values: dict[str, Any] = json.loads(done.stdout)
-        return Installed(values["engine"], values["plugin"])
-    except (ValueError, KeyError, TypeError):
-        said = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
-        raise EngineError(
-            f"{python} does not run Python: {said}",
-            hint="Give the Python of the engine's environment with --python.",
-        ) from None
 
 
 def _engine_missing(engine: Engine) -> Problem:

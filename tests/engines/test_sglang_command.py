@@ -85,7 +85,9 @@ def test_kernels_in_the_folder_where_it_is_called_are_none_of_the_pythons(
 def test_no_python_there_is_an_error() -> None:
     with pytest.raises(EngineError) as caught:
         cpu_environment("nowhere/python")
-    assert caught.value.message == "there is no Python at nowhere/python"
+    assert caught.value.message == (
+        "there is no Python at nowhere/python: No such file or directory"
+    )
     assert caught.value.hint == "Give the Python of the engine's environment with --python."
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from eagle3_plugin.engines.interpreter import ask
 from eagle3_plugin.errors import EngineError
 from eagle3_plugin.settings import Settings, chain
 
@@ -79,14 +79,8 @@ def cpu_environment(python: str) -> dict[str, str]:
 
     A fresh process is asked, so that nothing is imported here. Raises EngineError without a Python.
     """
-    try:
-        own = subprocess.run([python, "-P", "-c", HAS_KERNELS], timeout=60).returncode == 0
-    except FileNotFoundError as error:
-        raise EngineError(
-            f"there is no Python at {python}",
-            hint="Give the Python of the engine's environment with --python.",
-        ) from error
-    if own:
+    words = ["-P", "-c", HAS_KERNELS]
+    if ask(python, words, what="whether it has sgl_kernel", timeout_s=60).returncode == 0:
         return dict(CPU_ENVIRONMENT)
     path = [str(CPU_KERNELS), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**CPU_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(path)}
