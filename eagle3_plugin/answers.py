@@ -1,8 +1,8 @@
-"""The five answers to what a draft's files leave open, as options that four verbs share.
+"""The seven answers to what a draft's files leave open, as options that four verbs share.
 
-A verb has one parameter, `settle: Answers`; `with_answers` gives its command line the five options
-in that place. Two ways were weighed: five parameters in each verb, which is what typer expects, and
-this. The options have one spelling, and a new one needs one line.
+A verb has one parameter, `settle: Answers`; `with_answers` gives its command line the seven
+options in that place. Two ways were weighed: seven parameters in each verb, which is what typer
+expects, and this. The options have one spelling, and a new one needs one line.
 """
 
 from __future__ import annotations
@@ -34,6 +34,14 @@ OPTIONS: dict[str, Any] = {
     "feedback": Annotated[
         Option, typer.Option("--feedback", help="State fed back: prenorm or postnorm.")
     ],
+    "image_embedding": Annotated[
+        Option,
+        typer.Option("--image-embedding", help="Seen at image positions: placeholder or visual."),
+    ],
+    "deepstack_tap": Annotated[
+        Option,
+        typer.Option("--deepstack-tap", help="Taps among visual features: before, after the add."),
+    ],
 }
 
 
@@ -47,16 +55,15 @@ class Answers:
         """The answers, with what the target tells."""
         from eagle3_plugin.draft.dialects.settle import parse_settle
 
-        dialect, taps, ids, residual, feedback = map(self.given.get, OPTIONS)
-        num_layers = target.num_layers if target else None
-        return parse_settle(dialect, taps, ids, residual, feedback, num_layers)
+        typed = {name: self.given.get(name) for name in OPTIONS}
+        return parse_settle(typed, target.num_layers if target else None)
 
 
 NONE_GIVEN = Answers()
 
 
 def with_answers(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with the five options in place of its parameter `settle`."""
+    """The verb with the seven options in place of its parameter `settle`."""
 
     @functools.wraps(verb)
     def command(**values: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -122,6 +122,9 @@ def score(
     sweep_taps: Annotated[
         bool, typer.Option("--sweep-taps", help="Find out which taps the draft was trained on.")
     ] = False,
+    sweep_images: Annotated[
+        bool, typer.Option("--sweep-images", help="Find out how it was trained on images.")
+    ] = False,
     save: Annotated[
         bool,
         typer.Option("--save", help="Keep the acceptance in the draft's eagle3.json."),
@@ -129,15 +132,16 @@ def score(
     settle: Answers = NONE_GIVEN,
     as_json: AsJson = False,
 ) -> None:
-    """Measure acceptance without an engine: greedy tokens per verify of chains and trees."""
+    """Measure acceptance without an engine: greedy tokens per verify of chains and trees.
+
+    Prompts may have images, with a Qwen3-VL target.
+    """
+    from eagle3_plugin.draft.rounds import ScoreResult
     from eagle3_plugin.draft.scoring import ScoreRequest, run_score, save_score
     from eagle3_plugin.draft.sweep import SweepResult
-    from eagle3_plugin.show import show_score, show_sweep
+    from eagle3_plugin.show_score import show_image_sweep, show_score, show_sweep
 
-    if save and sweep_taps:
-        raise UsageError("--save keeps a score, --sweep-taps makes none; give one of the two")
-    if tree and sweep_taps:
-        raise UsageError("--tree is part of a score, --sweep-taps makes none; give one of the two")
+    sweep = _one_sweep(sweep_taps, sweep_images, save=save, tree=bool(tree))
     read_target = open_target(target)
     source = open_draft(draft, settle(read_target))
     request = ScoreRequest(
@@ -147,17 +151,33 @@ def score(
         max_new_tokens=max_new_tokens,
         dtype=dtype,
         device=device,
-        sweep=sweep_taps,
+        sweep=sweep,
         trees=tuple(tree or ()),
     )
     with console.progress_bar("score", hidden=as_json) as update:
         result = run_score(source, request, update)
-    if isinstance(result, SweepResult):
-        if as_json:
-            return console.print_json(result.to_json())
-        return show_sweep(result, draft, target)
-    if save:
+    if save and isinstance(result, ScoreResult):
         save_score(source, result, target)
     if as_json:
         return console.print_json(result.to_json())
-    show_score(result, draft, target, saved=save)
+    if isinstance(result, ScoreResult):
+        return show_score(result, draft, target, saved=save)
+    if isinstance(result, SweepResult):
+        return show_sweep(result, draft, target)
+    show_image_sweep(result, draft, target)
+
+
+def _one_sweep(
+    taps: bool, images: bool, *, save: bool, tree: bool
+) -> Literal["taps", "images"] | None:
+    """What to sweep over, if anything: a sweep makes no score, and is one at a time."""
+    if taps and images:
+        raise UsageError("--sweep-taps and --sweep-images are two sweeps; give one of the two")
+    if not taps and not images:
+        return None
+    name = "--sweep-taps" if taps else "--sweep-images"
+    if save:
+        raise UsageError(f"--save keeps a score, {name} makes none; give one of the two")
+    if tree:
+        raise UsageError(f"--tree is part of a score, {name} makes none; give one of the two")
+    return "taps" if taps else "images"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eagle3_plugin.draft.chain import draft_chain
 from eagle3_plugin.draft.reference import ReferenceDraft
+from eagle3_plugin.draft.rows import Rows, text_rows
 from tests import drafts
 
 NUM_STEPS = 4
@@ -37,9 +38,12 @@ class Text:
 
     def chain(self, start: int, num_steps: int = NUM_STEPS) -> list[int]:
         """The chain from the row `start`, drafted alone."""
-        embeds_of = self.draft.embed_tokens
-        taps, ids = self.taps[: start + 1], self.ids[: start + 2]
-        return draft_chain(self.draft, embeds_of, taps, ids, num_steps)
+        rows = self.rows.first(start + 2)
+        return draft_chain(self.draft, self.taps[: start + 1], rows, num_steps)
+
+    @property
+    def rows(self) -> Rows:
+        return text_rows(self.ids)
 
     @property
     def starts(self) -> Tensor:

@@ -18,6 +18,13 @@ VLLM = ("speculators", "vllm")
 FLAT = ("sglang", "universal", "vllm")
 FULL = {"draft_vocab_size": 512}
 YARN = {"factor": 4.0, "original_max_position_embeddings": 256.0}
+YARN_MROPE = {
+    "theta": 5e6,
+    "type": "yarn",
+    "parameters": YARN,
+    "mrope_section": (8, 4, 4),
+    "mrope_interleaved": True,
+}
 LLAMA3 = {
     "factor": 8.0,
     "low_freq_factor": 1.0,
@@ -57,6 +64,11 @@ VARIANTS: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "interleaved mrope": (
         {"rope": {"theta": 5e6, "mrope_section": (8, 4, 4), "mrope_interleaved": True}},
         ALL,
+    ),
+    "interleaved mrope with yarn": ({"rope": YARN_MROPE}, VLLM),
+    "interleaved mrope, linear": (
+        {"rope": YARN_MROPE | {"type": "linear", "parameters": {"factor": 2.0}}},
+        (),
     ),
     "float16": ({"dtype": "F16"}, ALL),
     "float32": ({"dtype": "F32"}, ALL),

@@ -8,17 +8,20 @@ next round's first pass overwrites it. Engines do the same without running old r
 with a pass over the taps of the tokens that the target has just run, up to the last accepted one;
 then it feeds that row's `hidden_states` and the drafted token, one row and one position a step.
 SGLang calls the first pass draft extend.
+
+After images a token's position is not its index (rows.py): a chain goes on from the position of
+its start, by one on every axis and step. Drafted tokens always have their token embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from eagle3_plugin.draft.reference import Cache, ReferenceDraft
+from eagle3_plugin.draft.rows import Rows
 
 NUM_RANKS = 10
 """How many of the draft's best tokens are looked at: the largest topk in published settings."""
@@ -46,42 +49,34 @@ class Chains:
 
 
 @torch.inference_mode()
-def draft_chain(
-    draft: ReferenceDraft,
-    embeds_of: Callable[[Tensor], Tensor],
-    taps: Tensor,
-    ids: Tensor,
-    num_steps: int,
-) -> list[int]:
-    """The `num_steps` target ids that a greedy chain drafts after `ids`.
+def draft_chain(draft: ReferenceDraft, taps: Tensor, rows: Rows, num_steps: int) -> list[int]:
+    """The `num_steps` target ids that a greedy chain drafts after `rows`.
 
-    embeds_of: target ids [n] -> embeddings [n, hidden]; `draft.embed_tokens` for text.
-    taps: [T, num_taps * target_hidden] of the context; ids: [T + 1], context and newest token.
+    taps: [T, num_taps * target_hidden] of the context; rows: of T + 1 tokens, the newest included.
     """
     cache: Cache = []
-    num_rows = len(taps)
-    positions = torch.arange(num_rows, device=taps.device)[None]
     hidden = draft.fuse(taps)[None]
-    embeds = embeds_of(ids[1:])[None]
+    embeds = rows.embeddings(draft)[None, 1:]
+    positions = rows.positions[..., None, : len(taps)]
     drafted: list[int] = []
-    for step in range(num_steps):
+    for _ in range(num_steps):
         normed, feedback = draft(embeds, hidden, positions, cache)
         token = draft.to_target_ids(draft.logits(normed[0, -1:]).argmax(dim=-1))
         drafted.append(int(token))
-        embeds, hidden = embeds_of(token)[None], feedback[:, -1:]
-        positions = torch.full((1, 1), num_rows + step, device=taps.device)
+        embeds, hidden = draft.embed_tokens(token)[None], feedback[:, -1:]
+        positions = positions[..., -1:] + 1
     return drafted
 
 
 @torch.inference_mode()
 def simulate_chain(
-    draft: ReferenceDraft, taps: Tensor, ids: Tensor, starts: Tensor, num_steps: int
+    draft: ReferenceDraft, taps: Tensor, rows: Rows, starts: Tensor, num_steps: int
 ) -> Chains:
     """The chains of many starts against a known greedy continuation, in `num_steps` passes.
 
-    taps: [T, num_taps * target_hidden]; ids: [T + 1] or longer, the text that the target wrote.
-    starts: [starts], rows; the chain of start t is compared with ids[t + 2:], which must hold
-        `num_steps` tokens for each.
+    taps: [T, num_taps * target_hidden]; rows: of T + 1 tokens or more, prompt and what the target
+        wrote. starts: [starts], rows; the chain of start t is compared with rows.ids[t + 2:], which
+        must hold `num_steps` tokens for each.
 
     Pass one runs over all rows; pass j has one query for each start, fed the known token j. That
     query sees the pass-one keys of the rows up to its start, and the later keys of its own chain,
@@ -90,20 +85,22 @@ def simulate_chain(
     """
     if not len(starts):
         return _no_chains(num_steps, taps.device)
-    rows = torch.arange(len(taps), device=taps.device)
+    indexes = torch.arange(len(taps), device=taps.device)
     own = torch.eye(len(starts), dtype=torch.bool, device=taps.device)
-    known = ids[starts[:, None] + 2 + torch.arange(num_steps, device=taps.device)]
+    known = rows.ids[starts[:, None] + 2 + torch.arange(num_steps, device=taps.device)]
     cache: Cache = []
-    embeds = draft.embed_tokens(ids[1 : len(taps) + 1])[None]
-    normed, feedback = draft(embeds, draft.fuse(taps)[None], rows[None], cache)
+    embeds = rows.first(len(taps) + 1).embeddings(draft)[None, 1:]
+    positions = rows.positions[..., None, : len(taps)]
+    normed, feedback = draft(embeds, draft.fuse(taps)[None], positions, cache)
     normed, feedback = normed[0, starts], feedback[0, starts]
     log_probs = _log_probs(draft, normed, known[:, 0])
     chosen = [_choose(draft, normed, known[:, 0])]
-    seen = rows <= starts[:, None]
+    positions = positions[..., starts]
+    seen = indexes <= starts[:, None]
     for step in range(1, num_steps):
         seen = torch.cat([seen, own], dim=1)
         embeds = draft.embed_tokens(known[:, step - 1])[None]
-        positions = (starts + step)[None]
+        positions = positions + 1
         normed, feedback = draft(embeds, feedback[None], positions, cache, seen[None, None])
         normed, feedback = normed[0], feedback[0]
         chosen.append(_choose(draft, normed, known[:, step]))

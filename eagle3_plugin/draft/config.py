@@ -87,6 +87,11 @@ class DraftConfig(Frozen):
     attention_bias: biases on q, k and v; attention_output_bias: on o.
     embedding, lm_head: `own` tensors, or the `target`'s.
     has_vocab_map: the lm_head's rows are a subset (or permutation) of the target's ids.
+    image_embedding: what the first pass embeds at image positions: the image placeholder token, or
+        the target's merged `visual` feature (without its deepstack parts).
+    deepstack_tap: boundaries 1 to len(deepstack_layers) of the target at image positions: `before`
+        or `after` the visual add, which belongs to the input of the next layer. No config.json
+        says either of the two, only eagle3.json.
     """
 
     decoder: Literal["llama", "qwen3"]
@@ -162,6 +167,11 @@ def _inconsistencies(c: DraftConfig) -> list[str]:
         found.append(
             f"hidden size {c.hidden_size} is not the target's {c.target_hidden_size}, "
             f"yet embedding is {c.embedding} and lm_head is {c.lm_head}"
+        )
+    if c.image_embedding == "visual" and c.hidden_size != c.target_hidden_size:
+        found.append(
+            f"the draft is {c.hidden_size} wide and cannot have been given visual features, which "
+            f"are {c.target_hidden_size} wide"
         )
     section = c.rope.mrope_section
     if section is not None and sum(section) != c.head_dim // 2:

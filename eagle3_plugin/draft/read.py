@@ -31,7 +31,7 @@ from eagle3_plugin.draft.dialects.choices import read_feedback, read_residual, r
 from eagle3_plugin.draft.dialects.fields import Fields, architecture_of
 from eagle3_plugin.draft.dialects.names import canonical_names
 from eagle3_plugin.draft.dialects.rope import read_rope
-from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED, Settle
+from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED, Settle, flag_of
 from eagle3_plugin.draft.dialects.shape import (
     Stored,
     count_layers,
@@ -57,6 +57,10 @@ AMBIGUITIES = frozenset(
      "norm-output-ambiguous"}
 )  # fmt: skip
 
+_IMAGE_INPUTS = ("image_embedding", "deepstack_tap")
+"""What only an eagle3.json can say: nothing that could be wrong stands beside it in config.json."""
+
+_WRONG_SIDECAR = "If eagle3.json is wrong, delete it and convert the draft again."
 _MISFIT = "The checkpoint is incomplete, or config.json is of another draft."
 _EXTRA = (
     "If the draft was trained with it, this kind of draft is not supported; if it was not, remove "
@@ -222,7 +226,14 @@ def _read_config(
 
 
 def _with_answers(config: DraftConfig, settle: Settle, stored: Stored) -> DraftConfig | None:
-    answers = {"taps": settle.taps, "residual": settle.residual, "feedback": settle.feedback}
+    for name in _IMAGE_INPUTS:
+        stated, answer = getattr(config, name), getattr(settle, name)
+        if answer is not None and stated not in (answer, "unknown"):
+            flag = f"{flag_of(name)} {answer}"
+            message = f"eagle3.json says that {name} is {stated}, and {flag} was given"
+            stored.problem("image-inputs-conflict", message, f"Leave {flag} out. {_WRONG_SIDECAR}")
+    names = ("taps", "residual", "feedback", *_IMAGE_INPUTS)
+    answers = {name: getattr(settle, name) for name in names}
     given = {name: answer for name, answer in answers.items() if answer is not None}
     return _build(config.model_dump() | given, stored)
 
@@ -240,6 +251,8 @@ def _read_dialect(module: ModuleType, stored: Stored, settle: Settle) -> DraftCo
         "fc_input_norm": read_fc_input_norm(stored, top),
         "feedback": read_feedback(module, stored, top, settle),
         "rope": read_rope(layer, stored.notes),
+        "image_embedding": settle.image_embedding or "unknown",
+        "deepstack_tap": settle.deepstack_tap or "unknown",
     }
     if taps is None and values["num_taps"] != 3:
         _report_unknown_taps(values, stored)

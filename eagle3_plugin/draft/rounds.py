@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from eagle3_plugin.draft.prompts import Modality
+
 if TYPE_CHECKING:
     from eagle3_plugin.settings import Settings
 
@@ -39,6 +41,7 @@ class Round:
 class PromptScore:
     """One prompt's greedy continuation, and how far a chain is right from each of its tokens.
 
+    modality: whether the prompt has an image.
     num_matches: for each start (1, 2, … generated tokens known), tokens that a chain gets right.
     draft_margins: for each start, the leads of the drafted tokens up to the first wrong one.
     target_margins: the lead of each written token, those past the end that a last round needs
@@ -50,6 +53,7 @@ class PromptScore:
 
     set: str
     where: str
+    modality: Modality
     num_prompt_tokens: int
     generated: tuple[int, ...]
     num_matches: tuple[int, ...]
@@ -104,11 +108,37 @@ class TreeScore:
 
 
 @dataclass(frozen=True)
+class ModalityScore:
+    """The rounds of the prompts of one modality, with chains up to `chain`."""
+
+    chain: int
+    prompts: tuple[PromptScore, ...]
+
+    @property
+    def tokens_per_verify(self) -> dict[int, float]:
+        """Tokens per verify, the bonus included, for every chain length; empty without a round."""
+        return _by_chain(self.prompts, self.chain)
+
+    @property
+    def acceptance_rate_conditional(self) -> tuple[float | None, ...]:
+        """As `ScoreResult.acceptance_rate_conditional`."""
+        return _conditional(_num_reached(self.prompts, self.chain))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "num_prompts": len(self.prompts),
+            "num_rounds": _num_reached(self.prompts, self.chain)[0],
+            "tokens_per_verify": _string_keys(self.tokens_per_verify),
+            "acceptance_rate_conditional": list(self.acceptance_rate_conditional),
+        }
+
+
+@dataclass(frozen=True)
 class ScoreResult:
     """The acceptance of a draft on a set of prompts.
 
     chain: the longest chain; trees: the trees that were judged besides; num_ranks: how many of
-    the draft's best tokens the ranks are among.
+    the draft's best tokens the ranks are among; assumed: what no file says, in words.
     """
 
     chain: int
@@ -118,6 +148,7 @@ class ScoreResult:
     prompts: tuple[PromptScore, ...]
     num_ranks: int
     trees: tuple[Settings, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def tree_scores(self) -> tuple[TreeScore, ...]:
@@ -175,8 +206,7 @@ class ScoreResult:
     @property
     def acceptance_rate_conditional(self) -> tuple[float | None, ...]:
         """Share of the rounds that accepted all positions before i in which i was accepted."""
-        reached = _num_reached(self.prompts, self.chain)
-        return tuple(after / before if before else None for before, after in pairwise(reached))
+        return _conditional(_num_reached(self.prompts, self.chain))
 
     @property
     def rank_rate_conditional(self) -> tuple[tuple[float, ...], ...]:
@@ -198,6 +228,14 @@ class ScoreResult:
         sets = {name: [p for p in self.prompts if p.set == name] for name in names}
         return {name: _by_chain(prompts, self.chain) for name, prompts in sets.items()}
 
+    @property
+    def modalities(self) -> dict[Modality, ModalityScore]:
+        """The prompts without and with images apart, where there are any."""
+        apart: dict[Modality, list[PromptScore]] = {"text": [], "image": []}
+        for prompt in self.prompts:
+            apart[prompt.modality].append(prompt)
+        return {m: ModalityScore(self.chain, tuple(ps)) for m, ps in apart.items() if ps}
+
     def to_json(self) -> dict[str, Any]:
         """The public JSON form (schema 1); counts are of the longest chain unless keyed by one."""
         return {
@@ -206,6 +244,7 @@ class ScoreResult:
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.dtype,
             "taps": list(self.taps),
+            "assumed": list(self.assumed),
             "num_prompts": len(self.prompts),
             "num_rounds": self.num_rounds,
             "num_tokens": self.num_tokens,
@@ -214,6 +253,7 @@ class ScoreResult:
             "distinct_4grams": self.distinct_4grams,
             "acceptance_rate": list(self.acceptance_rate),
             "acceptance_rate_conditional": list(self.acceptance_rate_conditional),
+            "modalities": {name: one.to_json() for name, one in self.modalities.items()},
             "prompt_sets": {name: _string_keys(v) for name, v in self.prompt_sets.items()},
             "rounds_per_prompt": list(self.rounds_per_prompt),
             "rank_wise": {
@@ -237,6 +277,10 @@ def _num_reached(prompts: Iterable[PromptScore], chain: int) -> list[int]:
     """Rounds that accepted at least 0, 1, … `chain` draft tokens."""
     accepted = [r.num_accepted for prompt in prompts for r in prompt.rounds(chain)]
     return [sum(a >= position for a in accepted) for position in range(chain + 1)]
+
+
+def _conditional(num_reached: Sequence[int]) -> tuple[float | None, ...]:
+    return tuple(after / before if before else None for before, after in pairwise(num_reached))
 
 
 def _grams(ids: Sequence[int]) -> list[tuple[int, ...]]:

@@ -9,7 +9,7 @@ by round (tree.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import PromptScore, Round, ScoreResult
+from eagle3_plugin.draft.rows import Rows
 from eagle3_plugin.draft.target_model import Continuation, TargetModel
 from eagle3_plugin.draft.tree import check_vocabulary, simulate_trees
 from eagle3_plugin.errors import Eagle3Error, TargetError, UsageError
@@ -119,9 +120,12 @@ def score_on(
         ignore_end=ignore_end,
         progress=progress,
     ):
-        states = target.states(text.ids[: num_rows(text)], taps)
-        chains = judge(draft, text, states, taps, chain)
-        rounds = tuple(judge_tree(draft, text, states, taps, shape) for shape in trees)
+        rows = target.rows(text.prompt, text.ids, draft)
+        states = target.states(
+            text.prompt, text.ids[: num_rows(text)], taps, deepstack=draft.config.deepstack_tap
+        )
+        chains = judge(draft, text, rows, states, taps, chain)
+        rounds = tuple(judge_tree(draft, text, rows, states, taps, shape) for shape in trees)
         scores.append(_prompt_score(prompt, text, chains, rounds))
     if not any(prompt.num_matches for prompt in scores):
         raise Eagle3Error(
@@ -130,8 +134,30 @@ def score_on(
         )
     dtype = str(target.embed.dtype).removeprefix("torch.")
     return ScoreResult(
-        chain, max_new_tokens, dtype, taps, tuple(scores), num_ranks=NUM_RANKS, trees=tuple(trees)
+        chain,
+        max_new_tokens,
+        dtype,
+        taps,
+        tuple(scores),
+        num_ranks=NUM_RANKS,
+        trees=tuple(trees),
+        assumed=assumptions(draft.config, target, taps, prompts),
     )
+
+
+def assumptions(
+    config: DraftConfig, target: TargetModel, taps: Iterable[int], prompts: Sequence[Prompt]
+) -> tuple[str, ...]:
+    """What these prompts ask for and the draft's files do not say, in words."""
+    if not any(prompt.images for prompt in prompts):
+        return ()
+    found = []
+    if config.image_embedding == "unknown":
+        found.append("the placeholder's embedding at images (--image-embedding says otherwise)")
+    low = [tap for tap in taps if 1 <= tap <= target.num_deepstack]
+    if config.deepstack_tap == "unknown" and low:
+        found.append(f"taps {low} after the visual add (--deepstack-tap says otherwise)")
+    return tuple(found)
 
 
 def continuations(
@@ -143,34 +169,37 @@ def continuations(
     trees: Sequence[Settings] = (),
     ignore_end: bool,
     progress: Progress | None,
-) -> list[tuple[Prompt, Continuation]]:
-    """What the target writes after each prompt, with the overhang that chains and trees need."""
+) -> Iterator[tuple[Prompt, Continuation]]:
+    """What the target writes after each prompt, with the overhang that chains and trees need.
+
+    All prompts are checked before the first one is run.
+    """
     if chain < 1 or max_new_tokens < 2:
         raise UsageError(
             f"chain is {chain} and max_new_tokens is {max_new_tokens}, "
             "expected at least 1 and at least 2"
         )
-    encoded = [target.encode(prompt) for prompt in prompts]
+    for prompt in prompts:
+        target.encode(prompt)
     total = len(prompts) * max_new_tokens
-    texts = []
-    for index, ids in enumerate(encoded):
+    for index, prompt in enumerate(prompts):
         done = index * max_new_tokens
         text = target.continue_greedily(
-            ids,
+            target.encode(prompt),
             max_new_tokens,
             overhang=max(chain, *(shape.num_steps for shape in trees), 1) - 1,
             end_ids=() if ignore_end else target.end_ids,
             progress=progress and (lambda n, done=done: progress(done + n, total)),
         )
-        texts.append(text)
         if progress is not None:
             progress(done + max_new_tokens, total)
-    return list(zip(prompts, texts, strict=True))
+        yield prompt, text
 
 
 def judge(
     draft: ReferenceDraft,
     text: Continuation,
+    rows: Rows,
     states: Mapping[int, Tensor],
     taps: Sequence[int],
     chain: int,
@@ -178,12 +207,13 @@ def judge(
     """The chains from every generated token of a continuation, with these taps."""
     wide = torch.cat([states[tap] for tap in taps], dim=-1)
     starts = torch.tensor(list(_starts(text)), dtype=torch.int64, device=wide.device)
-    return simulate_chain(draft, wide, text.ids, starts, chain)
+    return simulate_chain(draft, wide, rows, starts, chain)
 
 
 def judge_tree(
     draft: ReferenceDraft,
     text: Continuation,
+    rows: Rows,
     states: Mapping[int, Tensor],
     taps: Sequence[int],
     shape: Settings,
@@ -192,7 +222,7 @@ def judge_tree(
     wide = torch.cat([states[tap] for tap in taps], dim=-1)
     starts, margins = _starts(text), text.margins.tolist()
     rounds = []
-    for found in simulate_trees(draft, wide, text.ids, starts, shape):
+    for found in simulate_trees(draft, wide, rows, starts, shape):
         known = found.start - starts.start + 1
         yielded = margins[known : known + found.num_accepted + 1]
         rounds.append(Round(known, found.num_accepted, found.tree.margin, min(yielded)))
@@ -221,6 +251,7 @@ def _prompt_score(
     return PromptScore(
         set=prompt.set,
         where=prompt.where,
+        modality=prompt.modality,
         num_prompt_tokens=text.num_prompt_tokens,
         generated=tuple(text.ids[text.num_prompt_tokens : end].tolist()),
         num_matches=tuple(chains.num_matches.tolist()),
@@ -240,6 +271,11 @@ def _misfits(config: DraftConfig, target: TargetModel) -> list[str]:
         )
     if not all(0 <= tap <= target.num_layers for tap in taps):
         found.append(f"its taps are {list(taps)}, this target has {target.num_layers} layers")
+    if config.image_embedding == "visual" and config.hidden_size != target.hidden_size:
+        found.append(
+            "it takes the target's visual features as embeddings of images, but its hidden size is "
+            f"{config.hidden_size} and theirs {target.hidden_size}"
+        )
     if config.vocab_size < target.vocab_size:
         found.append(f"its vocabulary is {config.vocab_size}, this target's is {target.vocab_size}")
     return found

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, get_args
 
 from eagle3_plugin.draft.checkpoint import write_json_atomic
 from eagle3_plugin.draft.prompts import BUNDLED, read_prompts
@@ -21,6 +21,7 @@ try:
     from eagle3_plugin.draft.reference import read_weights
     from eagle3_plugin.draft.score import Dtype, score
     from eagle3_plugin.draft.sweep import SweepResult, sweep_taps
+    from eagle3_plugin.draft.sweep_images import ImageSweepResult, sweep_images
     from eagle3_plugin.settings import Settings
 except ModuleNotFoundError as missing:
     raise MissingExtraError(
@@ -31,7 +32,10 @@ except ModuleNotFoundError as missing:
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What to score with: `prompts` is None for the bundled set, `trees` are as typed (5,4,16)."""
+    """What to score with: `prompts` is None for the bundled set, `trees` are as typed (5,4,16).
+
+    sweep: what to find out instead of a score.
+    """
 
     target: str
     prompts: Path | None
@@ -39,21 +43,25 @@ class ScoreRequest:
     max_new_tokens: int
     dtype: str
     device: str
-    sweep: bool
+    sweep: Literal["taps", "images"] | None
     trees: tuple[str, ...] = ()
 
 
 def run_score(
     draft: Draft, request: ScoreRequest, progress: Callable[[int, int], None]
-) -> ScoreResult | SweepResult:
-    """The draft's score, or with `sweep` the ranking of tap sets."""
+) -> ScoreResult | SweepResult | ImageSweepResult:
+    """The draft's score, or with `sweep` the ranking of tap sets or of ways to feed images."""
     dtypes: tuple[Dtype, ...] = get_args(Dtype)
     dtype = next((d for d in dtypes if d == request.dtype), None)
     if dtype is None:
         raise UsageError(f"--dtype {request.dtype}: expected one of {', '.join(dtypes)}")
     trees = [Settings.parse(text) for text in request.trees]
-    run = sweep_taps if request.sweep else functools.partial(score, trees=trees)
-    return run(
+    runs: dict[str | None, Callable[..., Any]] = {
+        None: functools.partial(score, trees=trees),
+        "taps": sweep_taps,
+        "images": sweep_images,
+    }
+    return runs[request.sweep](  # type: ignore[no-any-return]
         draft.config,
         read_weights(draft),
         draft.vocab_map,

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from eagle3_plugin.draft.config import DraftConfig, default_taps
 from eagle3_plugin.draft.prompts import Prompt
+from eagle3_plugin.draft.ranking import Ranking, rank, sums_of
 from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import SCHEMA
-from eagle3_plugin.draft.score import Dtype, Progress, continuations, draft_for, judge, num_rows
+from eagle3_plugin.draft.score import (
+    Dtype,
+    Progress,
+    assumptions,
+    continuations,
+    draft_for,
+    judge,
+    num_rows,
+)
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.errors import Eagle3Error
 
 Taps = tuple[int, ...]
 
-MIN_PROMPTS_FOR_CONFIDENCE = 5
-NUM_RESAMPLES = 2000
-
 
 @dataclass(frozen=True)
 class TapScore:
-    """One candidate: every chain start counts once, not only those that a live run would reach.
-
-    names: what the candidate is; tokens_per_start: tokens that a verify would yield from a start,
-        the bonus included; loss_nats: the draft's mean negative log probability of the token that
-        the target wrote, over the starts where that token is in the draft's vocabulary.
-    """
+    """One candidate. names: what it is; the numbers are those of `Ranking`."""
 
     taps: Taps
     names: tuple[str, ...]
@@ -43,14 +43,9 @@ class TapScore:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The candidates by loss, the best first.
+    """The candidates by loss, the best first; the numbers are those of `Ranking`.
 
-    A draft was trained to minimise that loss, and it moves with every token, where acceptance
-    moves only when a best token changes: so it tells neighbouring layers apart with less text.
-
-    margin_nats: how much worse the second best is; margin_tokens: how many tokens per start fewer.
-    confidence: the share of resamplings of the prompts in which the best one is the best again;
-        None with fewer than five prompts.
+    assumed: what no file says, in words.
     """
 
     chain: int
@@ -59,6 +54,7 @@ class SweepResult:
     margin_nats: float
     margin_tokens: float
     confidence: float | None
+    assumed: tuple[str, ...] = ()
 
     @property
     def best(self) -> TapScore:
@@ -71,6 +67,7 @@ class SweepResult:
             "chain": self.chain,
             "stated": list(self.stated),
             "best": list(self.best.taps),
+            "assumed": list(self.assumed),
             "margin_nats": self.margin_nats,
             "margin_tokens": self.margin_tokens,
             "confidence": self.confidence,
@@ -164,53 +161,28 @@ def sweep_on(
     for _, text in continuations(
         target, prompts, chain, max_new_tokens, ignore_end=ignore_end, progress=progress
     ):
-        states = target.states(text.ids[: num_rows(text)], union)
-        chains = [judge(draft, text, states, taps, chain) for taps in candidates]
-        sums.append([_sums(one.num_matches, one.log_probs) for one in chains])
-    return _rank(chain, stated, candidates, np.array(sums))
-
-
-def _sums(num_matches: Tensor, log_probs: Tensor) -> tuple[float, float, float, float]:
-    """Of one text: starts, tokens, starts whose token the draft has, and their loss in nats."""
-    known = log_probs[~log_probs.isnan()].double()
-    tokens = int(num_matches.sum()) + len(num_matches)
-    return len(num_matches), tokens, len(known), -float(known.sum())
-
-
-def _rank(
-    chain: int,
-    stated: Taps,
-    candidates: Mapping[Taps, tuple[str, ...]],
-    sums: NDArray[np.float64],
-) -> SweepResult:
-    """sums: [prompts, candidates, 4], as `_sums` gives them."""
-    num_starts, tokens, num_known, nats = sums.sum(axis=0).T
-    if not num_known.all():
-        raise Eagle3Error(
-            "nothing to compare: no written token is in the draft's vocabulary",
-            hint="Use other prompts, or check the draft's vocabulary map.",
+        rows = target.rows(text.prompt, text.ids, draft)
+        states = target.states(
+            text.prompt, text.ids[: num_rows(text)], union, deepstack=draft.config.deepstack_tap
         )
-    losses, yields = nats / num_known, tokens / num_starts
-    order = np.argsort(losses, kind="stable")
+        chains = [judge(draft, text, rows, states, taps, chain) for taps in candidates]
+        sums.append([sums_of(one) for one in chains])
+    assumed = assumptions(draft.config, target, union, prompts)
+    return replace(_result(chain, stated, candidates, rank(sums)), assumed=assumed)
+
+
+def _result(
+    chain: int, stated: Taps, candidates: Mapping[Taps, tuple[str, ...]], found: Ranking
+) -> SweepResult:
     listed = list(candidates.items())
     ranking = tuple(
-        TapScore(listed[i][0], listed[i][1], float(yields[i]), float(losses[i])) for i in order
+        TapScore(*listed[i], found.tokens_per_start[i], found.losses_nats[i]) for i in found.order
     )
     return SweepResult(
         chain=chain,
         stated=stated,
         ranking=ranking,
-        margin_nats=ranking[1].loss_nats - ranking[0].loss_nats,
-        margin_tokens=ranking[0].tokens_per_start - ranking[1].tokens_per_start,
-        confidence=_confidence(sums, int(order[0])),
+        margin_nats=found.margin_nats,
+        margin_tokens=found.margin_tokens,
+        confidence=found.confidence,
     )
-
-
-def _confidence(sums: NDArray[np.float64], winner: int) -> float | None:
-    num_prompts = len(sums)
-    if num_prompts < MIN_PROMPTS_FOR_CONFIDENCE:
-        return None
-    draws = np.random.default_rng(0).integers(num_prompts, size=(NUM_RESAMPLES, num_prompts))
-    totals = sums[draws].sum(axis=1)
-    losses = totals[:, :, 3] / np.maximum(totals[:, :, 2], 1)
-    return float(np.mean(losses.argmin(axis=1) == winner))

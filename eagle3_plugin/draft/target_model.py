@@ -1,48 +1,73 @@
-"""A target model run by transformers: greedy continuations, and its states at any boundary."""
+"""A target run by transformers: greedy continuations, states at any boundary, a draft's rows."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from eagle3_plugin.draft.encoded import Encoded
+from eagle3_plugin.draft.images import open_image
+from eagle3_plugin.draft.loading import (
+    first_line,
+    load_model,
+    load_processor,
+    load_tokenizer,
+    new_cache,
+)
 from eagle3_plugin.draft.prompts import Prompt
-from eagle3_plugin.errors import Eagle3Error, MissingExtraError, TargetError
+from eagle3_plugin.draft.prompts.messages import template_messages
+from eagle3_plugin.draft.rows import Rows, text_rows
+from eagle3_plugin.draft.vision import VISION_TYPES, Vision
+from eagle3_plugin.errors import Eagle3Error, TargetError
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
-"""Without any of them transformers 5.19 makes an empty tokenizer and says nothing."""
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from eagle3_plugin.draft.reference import ReferenceDraft
+
+Deepstack = Literal["after", "before", "unknown"]
+"""Where the boundaries of the deepstack layers are caught: after or before the visual add.
+
+Unknown is after, where both engines catch them."""
 
 
 @dataclass(frozen=True)
 class Continuation:
     """What the target wrote greedily after a prompt.
 
+    prompt: what it was given.
     ids: [prompt + generated + overhang]; the overhang is what the target would have written
         next: it lets the last chain be judged in full.
     margins: [generated + overhang], best logit minus second best for each written token.
     """
 
+    prompt: Encoded
     ids: Tensor
-    num_prompt_tokens: int
     num_generated: int
     margins: Tensor
 
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.prompt.ids)
+
 
 class TargetModel:
-    """A causal language model of transformers, for one sequence at a time (batches change sums).
+    """A language model of transformers, for one sequence at a time (batches change sums).
 
-    model: any `AutoModelForCausalLM` whose decoder has `layers` and a final `norm`.
-    end_ids: the ids after which an engine stops.
+    model: any `AutoModelForCausalLM` whose decoder has `layers` and a final `norm`, or a Qwen3-VL.
+    end_ids: the ids after which an engine stops. vision: None for a target that sees no images.
     """
 
-    def __init__(self, model: Any, tokenizer: Callable[[], Any]) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Callable[[], Any], processor: Callable[[], Any]
+    ) -> None:
         self.model = model
         self.decoder: Any = model.get_decoder()
         if not hasattr(self.decoder, "layers") or not hasattr(self.decoder, "norm"):
@@ -56,56 +81,55 @@ class TargetModel:
         self.vocab_size, self.hidden_size = self.embed.shape
         self.end_ids = _end_ids(model)
         self._tokenizer = functools.cache(tokenizer)
+        sees = model.config.model_type in VISION_TYPES
+        self.vision = Vision(model, processor) if sees else None
 
     @classmethod
     def load(cls, folder: Path, *, dtype: torch.dtype, device: str) -> TargetModel:
         """The model of a folder; raises TargetError when it, or any of its weights, is missing."""
-        transformers = _transformers()
-        load = transformers.AutoModelForCausalLM.from_pretrained
-        try:
-            with _no_progress_bar(transformers):
-                model, report = load(
-                    folder, dtype=dtype, local_files_only=True, output_loading_info=True
-                )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            raise TargetError(
-                f"transformers cannot load the target {folder}: {_first_line(error)}",
-                hint="Expected a folder with config.json and safetensors of a text model.",
-            ) from error
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise TargetError(
-                f"the target {folder} lacks {len(missing)} tensors, among them {missing[:5]}",
-                hint="Download the target again, all shards of it.",
-            )
-        model.to(device).eval()
-        return cls(model, lambda: _load_tokenizer(transformers, folder))
+        model = load_model(folder, VISION_TYPES, dtype, device)
+        return cls(model, lambda: load_tokenizer(folder), lambda: load_processor(folder))
 
     @property
     def num_layers(self) -> int:
         return len(self.layers)
 
-    def encode(self, prompt: Prompt) -> Tensor:
-        """The token ids [n] of a prompt, on the model's device."""
+    @property
+    def num_deepstack(self) -> int:
+        """The first so many layers add visual features to their output."""
+        return 0 if self.vision is None else self.vision.num_deepstack
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """A prompt as the model runs it, on its device; images cut up but not yet seen."""
+        self._check_sees(len(prompt.images), prompt.where)
         if prompt.kind == "prompt_token_ids":
             ids: Any = prompt.value
         elif prompt.kind == "messages":
             ids = self._chat_ids(prompt)
         else:
             ids = self._tokenizer()(prompt.value)["input_ids"]
+        return self.encode_ids(ids, [open_image(one) for one in prompt.images], prompt.where)
+
+    def encode_ids(
+        self, ids: Sequence[int], images: Sequence[Image] = (), where: str = "prompt"
+    ) -> Encoded:
+        """A prompt of these ids, with one image placeholder for each image."""
         if not ids:
-            raise Eagle3Error(f"{prompt.where}: no tokens, expected at least one")
+            raise Eagle3Error(f"{where}: no tokens, expected at least one")
         if max(ids) >= self.vocab_size:
             raise Eagle3Error(
-                f"{prompt.where}: token id {max(ids)}, expected ids below the target's "
+                f"{where}: token id {max(ids)}, expected ids below the target's "
                 f"vocabulary of {self.vocab_size}"
             )
-        return torch.tensor(ids, device=self.embed.device)
+        if self.vision is not None:
+            return self.vision.encode(ids, images, where)
+        self._check_sees(len(images), where)
+        return Encoded(torch.tensor(ids, device=self.embed.device))
 
     @torch.inference_mode()
     def continue_greedily(
         self,
-        prompt_ids: Tensor,
+        prompt: Encoded,
         max_new_tokens: int,
         *,
         overhang: int,
@@ -115,57 +139,135 @@ class TargetModel:
         """The greedy continuation, up to an end id, and `overhang` more tokens after it."""
         written: list[Tensor] = []
         margins: list[Tensor] = []
-        fed, cache = prompt_ids[None], _transformers().DynamicCache(config=self.model.config)
+        ids, cache = prompt.ids, new_cache(self.model)
         num_generated = max_new_tokens
         while len(written) < num_generated + overhang:
-            out = self.model(fed, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            best = out.logits[0, -1].topk(2)
+            best = self._next_logits(prompt, ids, cache).topk(2)
             written.append(best.indices[:1])
             margins.append((best.values[0] - best.values[1])[None])
-            fed = written[-1][None]
+            ids = torch.cat([ids, written[-1]])
             is_inside = len(written) <= num_generated
             if is_inside and int(written[-1]) in end_ids:
                 num_generated = len(written)
             if is_inside and progress is not None:
                 progress(len(written))
-        ids = torch.cat([prompt_ids, *written])
-        return Continuation(ids, len(prompt_ids), num_generated, torch.cat(margins))
+        return Continuation(prompt, ids, num_generated, torch.cat(margins))
 
     @torch.inference_mode()
-    def states(self, ids: Tensor, boundaries: Sequence[int]) -> dict[int, Tensor]:
+    def states(
+        self,
+        prompt: Encoded,
+        ids: Tensor,
+        boundaries: Sequence[int],
+        *,
+        deepstack: Deepstack = "after",
+    ) -> dict[int, Tensor]:
         """The residual stream [tokens, hidden] at each boundary, from one pass over `ids`.
 
+        ids: the prompt and what was written after it. deepstack: whether boundary k of the layers
+        that add visual features is the input of layer k, or the output of layer k - 1 before the
+        add (as transformers 5.19 records it).
         Boundary k is caught as the input of layer k, and boundary n as the input of the final
         norm: the last of transformers' `hidden_states` is *after* that norm, so not the same.
         """
         kept: dict[int, Tensor] = {}
-        with self._caught(boundaries, kept):
-            self.decoder(ids[None], use_cache=False)
+        with self._caught(boundaries, kept, self.num_deepstack if deepstack == "before" else 0):
+            self.decoder(**self._inputs(prompt, ids, 0), use_cache=False)
         return kept
 
+    @torch.no_grad()
+    def rows(self, prompt: Encoded, ids: Tensor, draft: ReferenceDraft) -> Rows:
+        """What `draft` is given for `ids`, the prompt and what was written after it.
+
+        A draft with M-RoPE gets the target's 3-D positions, any other the indices. At image
+        placeholders it gets their own embedding, and the target's visual feature only if it says
+        `image_embedding: visual`; "unknown" is a placeholder, as SpecForge trains (core/eagle3.py
+        at d3472dde, step 5.1). Text is the same for all.
+        """
+        if self.vision is None or prompt.images is None:
+            return text_rows(ids)
+        rows = text_rows(ids)
+        if draft.config.rope.mrope_section is not None:
+            rows = replace(rows, positions=prompt.positions(len(ids)))
+        if draft.config.image_embedding == "visual":
+            is_image = prompt.is_image(len(ids))
+            embeds = draft.embed_tokens(ids)
+            embeds[is_image] = self.vision.see(prompt.images).features[: int(is_image.sum())]
+            rows = replace(rows, embeds=embeds)
+        return rows
+
+    def _next_logits(self, prompt: Encoded, ids: Tensor, cache: Any) -> Tensor:
+        """The logits [vocab] after `ids`, of which the cache has all but the newest, or none."""
+        inputs = self._inputs(prompt, ids, cache.get_seq_length())
+        keep = {"past_key_values": cache, "use_cache": True}
+        if prompt.images is None:
+            logits: Tensor = self.model(**inputs, **keep, logits_to_keep=1).logits
+        else:
+            logits = self.model.lm_head(self.decoder(**inputs, **keep).last_hidden_state[:, -1:])
+        return logits[0, -1]
+
+    def _inputs(self, prompt: Encoded, ids: Tensor, start: int) -> dict[str, Any]:
+        """What the decoder is given for ids[start:]: with images, embeddings and 3-D positions.
+
+        The model's own merge of images into a text needs a placeholder for every image and no
+        more, but a target may write one; and it keeps the last prompt's offset of positions.
+        """
+        if self.vision is None or prompt.images is None:
+            return {"input_ids": ids[None, start:]}
+        embeds = self.model.get_input_embeddings()(ids[None, start:])
+        inputs: dict[str, Any] = {"position_ids": prompt.positions(len(ids))[:, None, start:]}
+        if start == 0:
+            is_image = prompt.is_image(len(ids))[None]
+            seen = self.vision.see(prompt.images)
+            count = int(is_image.sum())
+            embeds[is_image] = seen.features[:count]
+            inputs["visual_pos_masks"] = is_image
+            inputs["deepstack_visual_embeds"] = [one[:count] for one in seen.deepstack]
+        return {"inputs_embeds": embeds, **inputs}
+
     @contextmanager
-    def _caught(self, boundaries: Sequence[int], kept: dict[int, Tensor]) -> Iterator[None]:
+    def _caught(
+        self, boundaries: Sequence[int], kept: dict[int, Tensor], num_outputs: int
+    ) -> Iterator[None]:
+        """Keeps states; those of boundaries 1 to `num_outputs` as the output of a layer."""
         readers = [*self.layers, self.decoder.norm]
         with ExitStack() as stack:
             for boundary in set(boundaries):
-                hook = readers[boundary].register_forward_pre_hook(_catch(boundary, kept))
+                if 1 <= boundary <= num_outputs:
+                    layer = self.layers[boundary - 1]
+                    hook = layer.register_forward_hook(_catch_output(boundary, kept))
+                else:
+                    hook = readers[boundary].register_forward_pre_hook(_catch(boundary, kept))
                 stack.callback(hook.remove)
             yield
 
+    def _check_sees(self, num_images: int, where: str) -> None:
+        if num_images and self.vision is None:
+            raise Eagle3Error(
+                f"{where}: {num_images} image(s), but {type(self.model).__name__} sees none",
+                hint="Score image prompts with a Qwen3-VL target.",
+            )
+
     def _chat_ids(self, prompt: Prompt) -> list[int]:
         tokenizer = self._tokenizer()
-        if not tokenizer.chat_template:
+        template = tokenizer.chat_template
+        if prompt.images and self.vision is not None:
+            template = self.vision.processor().chat_template or template
+        if not template:
             raise Eagle3Error(
                 f"{prompt.where}: messages, but the target has no chat template",
                 hint='Use prompts of the kind "prompt" or "prompt_token_ids".',
             )
-        messages = [dict(message) for message in prompt.value]  # type: ignore[arg-type]
         try:
             ids: list[int] = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=True, return_dict=False
+                template_messages(prompt.value),
+                chat_template=template,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
             )
         except Exception as error:  # a template is a program of the checkpoint's own
-            text = f"{prompt.where}: the target's chat template: {_first_line(error)}"
+            text = f"{prompt.where}: the target's chat template: {first_line(error)}"
             raise Eagle3Error(text, hint="See which roles the template knows.") from error
         return ids
 
@@ -177,51 +279,17 @@ def _catch(boundary: int, kept: dict[int, Tensor]) -> Callable[[nn.Module, Any],
     return hook
 
 
+def _catch_output(boundary: int, kept: dict[int, Tensor]) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        kept[boundary] = output[0]
+
+    return hook
+
+
 def _end_ids(model: Any) -> tuple[int, ...]:
     """As engines have them: of generation_config.json, with config.json's where that has none."""
     found = model.generation_config.eos_token_id
-    found = model.config.eos_token_id if found is None else found
+    found = model.config.get_text_config().eos_token_id if found is None else found
     if found is None:
         return ()
     return tuple(found) if isinstance(found, list) else (found,)
-
-
-def _load_tokenizer(transformers: ModuleType, folder: Path) -> Any:
-    hint = 'Prompts of the kind "prompt_token_ids" need no tokenizer.'
-    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
-        found = f"the target {folder} has no tokenizer, expected one of {list(TOKENIZER_FILES)}"
-        raise TargetError(found, hint=hint)
-    try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a broken file raises whatever its parser raises
-        raise TargetError(
-            f"transformers cannot load the tokenizer of {folder}: {_first_line(error)}", hint=hint
-        ) from error
-
-
-@contextmanager
-def _no_progress_bar(transformers: ModuleType) -> Iterator[None]:
-    """Without transformers' own bar, which would break the lines of whoever shows another."""
-    logging = transformers.utils.logging
-    was_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_shown:
-            logging.enable_progress_bar()
-
-
-def _transformers() -> ModuleType:
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError(
-            "scoring runs the target with transformers, which is not installed",
-            hint="pip install 'eagle3-plugin[torch]'",
-        ) from error
-    return transformers
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

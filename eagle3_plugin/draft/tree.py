@@ -18,7 +18,7 @@ Read in SGLang 0.5.23, files under sglang/srt/speculative unless said:
   and nothing moves keys. So a row sees what was in that row before, not its path. Training
   knows paths only; this is SGLang's, and it is what acceptance is measured with there.
 - Row positions are the number of rows with taps, one more each step (eagle_worker_common.py:
-  357-361, eagle_worker_v2.py:888).
+  357-361, eagle_worker_v2.py:888); after images they go on from the start's (rows.py).
 - Verify walks from the root to the child that has the target's token, as long as there is one
   (spec_tree.py:211-290); then the taps of the accepted path go to the front, and draft extend
   writes the prefix anew from them (eagle_worker_common.py:492-544).
@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from eagle3_plugin.draft.reference import Cache, ReferenceDraft
+from eagle3_plugin.draft.rows import Rows
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.settings import Settings
 
@@ -90,35 +91,37 @@ class Prefix:
     """Pass one over a text: the keys, normed states and states to feed of each row, [T, hidden].
 
     Row t has the taps of token t and the embedding of token t + 1; a tree starts from any of them.
+    positions: [T] or [3, T].
     """
 
     draft: ReferenceDraft
     cache: Cache
     normed: Tensor
     feedback: Tensor
+    positions: Tensor
 
 
 @torch.inference_mode()
-def run_prefix(draft: ReferenceDraft, taps: Tensor, ids: Tensor) -> Prefix:
-    """taps: [T, num_taps * target_hidden]; ids: [T + 1] or longer."""
+def run_prefix(draft: ReferenceDraft, taps: Tensor, rows: Rows) -> Prefix:
+    """taps: [T, num_taps * target_hidden]; rows: of T + 1 tokens or more."""
     cache: Cache = []
-    rows = torch.arange(len(taps), device=taps.device)
-    embeds = draft.embed_tokens(ids[1 : len(taps) + 1])
-    normed, feedback = draft(embeds[None], draft.fuse(taps)[None], rows[None], cache)
-    return Prefix(draft, cache, normed[0], feedback[0])
+    embeds = rows.first(len(taps) + 1).embeddings(draft)[None, 1:]
+    positions = rows.positions[..., : len(taps)]
+    normed, feedback = draft(embeds, draft.fuse(taps)[None], positions[..., None, :], cache)
+    return Prefix(draft, cache, normed[0], feedback[0], positions)
 
 
 def simulate_trees(
-    draft: ReferenceDraft, taps: Tensor, ids: Tensor, starts: range, shape: Settings
+    draft: ReferenceDraft, taps: Tensor, rows: Rows, starts: range, shape: Settings
 ) -> list[TreeRound]:
     """The rounds of a greedy run against a known continuation.
 
-    taps: [T, num_taps * target_hidden]; ids: [T + 1] or longer, the text that the target wrote,
-        with num_steps tokens after that of the last start's newest one.
+    taps: [T, num_taps * target_hidden]; rows: of T + 1 tokens or more, prompt and what the target
+        wrote, with num_steps tokens after that of the last start's newest one.
     starts: rows; the first round begins at the first, and no round after the last.
     """
-    prefix = run_prefix(draft, taps, ids)
-    written = ids.tolist()
+    prefix = run_prefix(draft, taps, rows)
+    written = rows.ids.tolist()
     rounds = []
     start = starts.start
     while start < starts.stop:
@@ -134,8 +137,8 @@ def draft_tree(prefix: Prefix, start: int, shape: Settings) -> Tree:
     """The tree after row `start`, whose newest token is that of row start + 1."""
     draft = prefix.draft
     check_vocabulary(shape, draft.config.draft_vocab_size)
-    rows = _Rows(prefix, start, shape.topk)
-    tree = grow_tree(_probabilities(draft, prefix.normed[start]), rows.propose, shape)
+    beam = _Beam(prefix, start, shape.topk)
+    tree = grow_tree(_probabilities(draft, prefix.normed[start]), beam.propose, shape)
     ids = draft.to_target_ids(torch.tensor(tree.tokens, device=prefix.normed.device))
     return replace(tree, tokens=tuple(ids.tolist()))
 
@@ -203,14 +206,14 @@ def _leads(values: Tensor, count: int) -> Tensor:
     return (best[..., :-1] / best[..., 1:]).log().nan_to_num(nan=0.0, posinf=torch.inf)
 
 
-class _Rows:
+class _Beam:
     """The topk rows that draft side by side; each sees the prefix and what itself has run."""
 
     def __init__(self, prefix: Prefix, start: int, topk: int) -> None:
         self.draft = prefix.draft
         self.cache = [(k[:, :, : start + 1], v[:, :, : start + 1]) for k, v in prefix.cache]
         self.states = prefix.feedback[start][None]
-        self.positions = torch.full((1, topk), start, device=self.states.device)
+        self.positions = prefix.positions[..., None, [start] * topk]
         self.own = torch.eye(topk, dtype=torch.bool, device=self.states.device)
         self.seen = torch.ones_like(self.own[:, :1]).expand(-1, start + 1)
 

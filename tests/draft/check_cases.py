@@ -10,9 +10,10 @@ from typing import Any
 
 from eagle3_plugin.draft.check import Report, check
 from eagle3_plugin.draft.checkpoint import Checkpoint
-from eagle3_plugin.draft.config import TargetConfig
+from eagle3_plugin.draft.config import DraftConfig, TargetConfig
 from eagle3_plugin.draft.dialects.settle import NOTHING_SETTLED, Settle
 from eagle3_plugin.draft.rules.rule import Engine
+from eagle3_plugin.draft.sidecar import new_sidecar
 from eagle3_plugin.hub import resolve
 from tests.drafts import draft_config, write_random
 from tests.stored import edit_tensors, load_tensors, save_tensors, set_offsets
@@ -43,7 +44,7 @@ class Trip:
     """expected: rule -> severity in vLLM, vLLM with the plugin, SGLang, SGLang with the plugin.
 
     draft: changes of DraftConfig; fields: of config.json as it is written; edit: of the folder;
-    target: of the target, None = no target is given.
+    target: of the target, None = no target is given; sidecar: what an eagle3.json says besides.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Trip:
     edit: Callable[[Path], None] | None = None
     target: dict[str, Any] | None = field(default_factory=dict)
     settle: Settle = NOTHING_SETTLED
+    sidecar: dict[str, Any] = field(default_factory=dict)
     folder: str = "draft"
     versions: tuple[str | None, str | None] = ("0.32.0", "0.5.23")
 
@@ -66,9 +68,17 @@ def written(trip: Trip, folder: Path) -> Path:
     path = folder / trip.folder
     if not path.exists():
         write_random(path, draft_config(**trip.draft), trip.dialect, config_changes=trip.fields)
+        if trip.sidecar:
+            add_sidecar(path, draft_config(**trip.draft, **trip.sidecar))
         if trip.edit is not None:
             trip.edit(path)
     return path
+
+
+def add_sidecar(folder: Path, config: DraftConfig) -> None:
+    """An eagle3.json beside the config.json of that folder."""
+    written_config = json.loads((folder / "config.json").read_text())
+    (folder / "eagle3.json").write_text(json.dumps(new_sidecar(config, written_config, {})))
 
 
 def run(trip: Trip, path: Path, column: str, settle: Settle | None = None) -> Report:
@@ -156,6 +166,13 @@ SETTING_TRIPS = (
     Trip("another release", {"engine-version": WARNED},
          versions=("0.31.0", "0.5.24")),
     Trip("a local build of the release", {}, versions=("0.32.0+cpu", "0.5.23.post1")),
+    Trip("a release that is too old",
+         {"engine-version": WARNED, "engine-too-old": "error error - error"},
+         versions=("0.10.1.1", "0.5.10.post1")),
+    Trip("a release before draft layers with norms",
+         {"engine-version": WARNED, "engine-too-old": "error error - -",
+          "qk-norm": "- - error info", "architecture": "- - error info"},
+         dialect="vllm", draft={"decoder": "qwen3"}, versions=("0.23.0", "0.5.22")),
     Trip("no target", {"target-unknown": TOLD}, target=None),
     Trip("an answer that the files do not give",
          {"answers-not-in-files": "- error - error", "taps-misread": STOCK},

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from eagle3_plugin.draft.dialects.settle import Settle
 from tests.draft.check_cases import (
-    IMAGES,
-    MROPE,
-    PROBLEM_TRIPS,
     ROOT,
-    SECTION,
-    SETTING_TRIPS,
     STOCK,
     TAP_IDS,
     WARNED,
-    WEIGHT_TRIPS,
     Trip,
     nested_theta_removed,
 )
@@ -129,11 +123,6 @@ PAIR_TRIPS = (
          target={"max_position_embeddings": 2048}),
     Trip("a target with another theta", {"rope-unlike-target": WARNED},
          target={"rope": {"theta": 5000000.0}}),
-    Trip("a target with M-RoPE", {"mrope-unlike-target": WARNED},
-         target=MROPE),
-    Trip("M-RoPE that does not say whether it is interleaved",
-         {"mrope-interleaved-absent": WARNED},
-         fields={"rope_scaling": SECTION}, target=MROPE),
     Trip("keys of another size", {"kv-page-size": "warning warning - -"}, target={"head_dim": 40}),
     Trip("keys of half the size", {}, target={"head_dim": 64}),
     Trip("a narrow draft", {"narrow-draft": "warning warning - -"},
@@ -144,19 +133,4 @@ PAIR_TRIPS = (
          {"tap-id-rule": "- - warning warning", "plugin-not-ours": "- warning - warning"},
          dialect="universal", draft=ROOT,
          target={"model_type": "gpt_oss"}),
-    Trip("a target that takes images",
-         {"image-embedding": WARNED, "image-positions": "warning warning - -"},
-         draft=MROPE, target=IMAGES),
-    Trip("a tap where visual features are added",
-         {"image-embedding": WARNED, "image-positions": "warning warning - -",
-          "deepstack-tap": WARNED},
-         draft=MROPE, target=IMAGES | {"deepstack_layers": (0, 1, 2)}),
-    Trip("taps above the visual features",
-         {"image-embedding": WARNED, "image-positions": "warning warning - -"},
-         dialect="universal", draft=MROPE | {"taps": (4, 5, 6)},
-         target=IMAGES | {"deepstack_layers": (0, 1, 2)}),
-)  # fmt: skip
-
-TRIPS = (
-    *SETTING_TRIPS, *PROBLEM_TRIPS, *WEIGHT_TRIPS, *FORM_TRIPS, *MISREAD_TRIPS, *PAIR_TRIPS
 )  # fmt: skip

@@ -9,6 +9,7 @@ import torch
 
 from eagle3_plugin.draft.chain import NUM_RANKS, simulate_chain
 from eagle3_plugin.draft.reference import Cache
+from eagle3_plugin.draft.rows import text_rows
 from tests import drafts
 from tests.random_text import (
     NUM_PROMPT_TOKENS,
@@ -25,7 +26,7 @@ from tests.random_text import (
 def test_all_chains_at_once_are_the_chains_drafted_alone(changes: dict[str, Any]) -> None:
     text = write_text(**changes)
 
-    chains = simulate_chain(text.draft, text.taps[:-1], text.ids, text.starts, NUM_STEPS)
+    chains = simulate_chain(text.draft, text.taps[:-1], text.rows, text.starts, NUM_STEPS)
 
     alone = [text.chain(start) for start in text.starts.tolist()]
     right = [num_right(c, text.ids[t + 2 :]) for c, t in zip(alone, text.starts, strict=True)]
@@ -46,7 +47,7 @@ def test_rounds_counted_from_all_chains_are_those_of_a_live_loop() -> None:
         live.append((start, accepted))
         start += accepted + 1
 
-    chains = simulate_chain(text.draft, text.taps[:-1], text.ids, text.starts, NUM_STEPS)
+    chains = simulate_chain(text.draft, text.taps[:-1], text.rows, text.starts, NUM_STEPS)
     counted, start = [], NUM_PROMPT_TOKENS - 1
     while start <= last:
         accepted = int(chains.num_matches[start - NUM_PROMPT_TOKENS + 1])
@@ -83,7 +84,7 @@ def test_a_chain_feeds_back_the_last_state_at_the_next_position() -> None:
 def test_margins_are_the_lead_of_the_best_logit_and_absent_after_a_wrong_token() -> None:
     text = write_text()
     draft = text.draft
-    chains = simulate_chain(draft, text.taps[:-1], text.ids, text.starts, NUM_STEPS)
+    chains = simulate_chain(draft, text.taps[:-1], text.rows, text.starts, NUM_STEPS)
     embeds = draft.embed_tokens(text.ids[1:])[None]
     normed, _ = draft(embeds, draft.fuse(text.taps[:-1])[None], torch.arange(NUM_TOKENS - 1)[None])
     best = draft.logits(normed)[0, text.starts].topk(2).values
@@ -95,7 +96,7 @@ def test_margins_are_the_lead_of_the_best_logit_and_absent_after_a_wrong_token()
 def test_log_probs_are_of_the_written_token_and_absent_outside_the_draft_vocabulary() -> None:
     text = write_text()
     draft = text.draft
-    chains = simulate_chain(draft, text.taps[:-1], text.ids, text.starts, NUM_STEPS)
+    chains = simulate_chain(draft, text.taps[:-1], text.rows, text.starts, NUM_STEPS)
     embeds = draft.embed_tokens(text.ids[1:])[None]
     normed, _ = draft(embeds, draft.fuse(text.taps[:-1])[None], torch.arange(NUM_TOKENS - 1)[None])
     log_probs = draft.logits(normed)[0].log_softmax(-1)
@@ -116,7 +117,7 @@ def test_a_wrong_first_token_everywhere_ends_all_chains_after_one_step() -> None
     ids = torch.where(torch.arange(NUM_TOKENS) < NUM_PROMPT_TOKENS, text.ids, other)
     start = torch.tensor([NUM_PROMPT_TOKENS - 2])
 
-    chains = simulate_chain(text.draft, text.taps[:-1], ids, start, NUM_STEPS)
+    chains = simulate_chain(text.draft, text.taps[:-1], text_rows(ids), start, NUM_STEPS)
 
     drafted = text.chain(NUM_PROMPT_TOKENS - 2)[0]
     assert chains.num_matches.tolist() == [0]
@@ -144,7 +145,7 @@ def test_ranks_are_those_of_the_written_tokens_though_the_chain_was_wrong_before
 ) -> None:
     text = write_text(**changes)
 
-    chains = simulate_chain(text.draft, text.taps[:-1], text.ids, text.starts, NUM_STEPS)
+    chains = simulate_chain(text.draft, text.taps[:-1], text.rows, text.starts, NUM_STEPS)
 
     assert chains.ranks.tolist() == [known_ranks(text, start) for start in text.starts.tolist()]
     after_a_wrong_one = chains.ranks[:, 1][chains.num_matches == 0]
@@ -154,7 +155,7 @@ def test_ranks_are_those_of_the_written_tokens_though_the_chain_was_wrong_before
 def test_no_start_makes_no_chain() -> None:
     text = write_text()
 
-    chains = simulate_chain(text.draft, text.taps[:-1], text.ids, text.starts[:0], NUM_STEPS)
+    chains = simulate_chain(text.draft, text.taps[:-1], text.rows, text.starts[:0], NUM_STEPS)
 
     assert [tuple(x.shape) for x in (chains.ids, chains.margins, chains.ranks)] == [(0, 4)] * 3
     assert (tuple(chains.num_matches.shape), tuple(chains.log_probs.shape)) == ((0,), (0,))

@@ -15,7 +15,7 @@ from eagle3_plugin.draft.read import read_draft
 from eagle3_plugin.draft.rules import RULES
 from eagle3_plugin.draft.rules.stock import read_as_sglang, read_as_vllm
 from tests.draft.check_cases import TAP_IDS, Trip, opened, run, target_config, written
-from tests.draft.check_stock_cases import TRIPS
+from tests.draft.check_image_cases import TRIPS
 from tests.drafts import draft_config, write_random
 
 COLUMNS = ("vllm", "vllm+plugin", "sglang", "sglang+plugin")

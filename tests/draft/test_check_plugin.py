@@ -12,6 +12,7 @@ from eagle3_plugin.draft.check import plugin_reads, plugin_serves
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.rules.stock import PLUGIN_NAMES
 from eagle3_plugin.engines import names
+from eagle3_plugin.engines.vllm.image_inputs import image_inputs
 from tests.draft.check_cases import Trip, opened, run, target_config
 from tests.drafts import draft_config, write_random
 
@@ -122,3 +123,14 @@ def test_the_plugin_takes_over_what_its_entry_point_takes_over(tmp_path: Path) -
     for kind in ("qwen3", "qwen3_moe", "qwen3_vl", "qwen2", "llama", ""):
         taken = plugin_serves(opened(path), target_config(model_type=kind))
         assert taken == names.is_our_target({"model_type": kind})
+
+
+def test_unknown_image_inputs_are_judged_as_the_engines_take_them(tmp_path: Path) -> None:
+    beside = {"is_multimodal": True, "deepstack_layers": (0, 1, 2)}
+    unknown = image_inputs(draft_config(), target_config(**beside))
+    assert unknown is not None
+    assert (unknown.embedding, unknown.taps_before) == ("placeholder", ())
+    path = write_random(tmp_path / "draft", draft_config())
+    told = Settle(image_embedding="placeholder", deepstack_tap="after")
+    report = run(Trip("", {}, target=beside, settle=told), path, "vllm+plugin")
+    assert "answers-not-in-files" not in {finding.id for finding in report.findings}

@@ -127,10 +127,10 @@ B_WIDTHS = {"hidden": 2048, "intermediate": 6144, "heads": 16, "kv_heads": 8}
          "max-positions"),
         (DRAFT_A, A_WIDTHS, QWEN3_4B, "sglang", "max-positions ? rope-unlike-target ! "
          "weights-not-read"),
-        (DRAFT_B, B_WIDTHS, QWEN3_VL_2B, "vllm", "? image-embedding deepstack-tap "
-         "image-positions ! weights-not-read tie-flag"),
-        (DRAFT_B, B_WIDTHS, QWEN3_VL_2B, "sglang", "tie-flag ? image-embedding deepstack-tap ! "
-         "weights-not-read"),
+        (DRAFT_B, B_WIDTHS, QWEN3_VL_2B, "vllm", "? mrope-v2-runner image-key-slots "
+         "image-embedding-unknown deepstack-unknown ! weights-not-read tie-flag"),
+        (DRAFT_B, B_WIDTHS, QWEN3_VL_2B, "sglang", "tie-flag ? image-embedding-unknown "
+         "deepstack-unknown ! weights-not-read chat-template-images"),
     ],
 )  # fmt: skip
 def test_a_draft_of_the_size_and_config_of_a_published_one_is_checked_in_less_than_two_seconds(

@@ -77,6 +77,10 @@ def test_an_unknown_field_is_refused() -> None:
             "hidden size 64 is not the target's 128, yet embedding is target and lm_head is own",
         ),
         (
+            {"hidden_size": 32, "embedding": "own", "image_embedding": "visual"},
+            "the draft is 32 wide and cannot have been given visual features, which are 64 wide",
+        ),
+        (
             {"rope": {"theta": 1e6, "mrope_section": (8, 4, 5)}},
             "mrope_section [8, 4, 5] sums to 17, not to half of head_dim 32",
         ),

@@ -17,6 +17,7 @@ def prompt(matches: tuple[int, ...], **changes: Any) -> PromptScore:
     values: dict[str, Any] = {
         "set": "code",
         "where": "prompts.jsonl:1",
+        "modality": "text",
         "num_prompt_tokens": 8,
         "generated": tuple(range(len(matches) + 1)),
         "num_matches": matches,
@@ -169,6 +170,15 @@ def test_the_json_form() -> None:
         "distinct_4grams": 1.0,
         "acceptance_rate": [0.5, 0.0],
         "acceptance_rate_conditional": [0.5, 0.0],
+        "assumed": [],
+        "modalities": {
+            "text": {
+                "num_prompts": 1,
+                "num_rounds": 2,
+                "tokens_per_verify": {"1": 1.5, "2": 1.5},
+                "acceptance_rate_conditional": [0.5, 0.0],
+            }
+        },
         "prompt_sets": {"code": {"1": 1.5, "2": 1.5}},
         "rounds_per_prompt": [2],
         "trees": [

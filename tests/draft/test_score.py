@@ -18,6 +18,7 @@ from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import ScoreResult
+from eagle3_plugin.draft.rows import text_rows
 from eagle3_plugin.draft.score import draft_for, score, score_on
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.draft.tree import ROOT, draft_tree, run_prefix
@@ -64,7 +65,7 @@ def live_rounds(model: Any, draft: ReferenceDraft, prompt: Prompt, chain: int) -
     accepted = []
     while len(ids) < 8 + NUM_NEW_TOKENS:
         taps = taps_by_hand(model, ids[:-1], CONFIG.taps_for(6))
-        drafted = draft_chain(draft, draft.embed_tokens, taps, ids, chain)
+        drafted = draft_chain(draft, taps, text_rows(ids), chain)
         with torch.no_grad():
             tried = torch.cat([ids, torch.tensor(drafted)])
             written = model(tried[None]).logits[0, len(ids) - 1 :].argmax(-1).tolist()
@@ -82,7 +83,7 @@ def live_tree_rounds(
     accepted = []
     while len(ids) < 8 + NUM_NEW_TOKENS:
         taps = taps_by_hand(model, ids[:-1], CONFIG.taps_for(6))
-        tree = draft_tree(run_prefix(draft, taps, ids), len(taps) - 1, shape)
+        tree = draft_tree(run_prefix(draft, taps, text_rows(ids)), len(taps) - 1, shape)
         paths: dict[int, list[int]] = {ROOT: []}
         for node, (token, parent) in enumerate(zip(tree.tokens, tree.parents, strict=True)):
             paths[node] = [*paths[parent], token]
@@ -186,6 +187,7 @@ def test_the_json_form_has_these_keys(result: ScoreResult) -> None:
         "max_new_tokens",
         "dtype",
         "taps",
+        "assumed",
         "num_prompts",
         "num_rounds",
         "num_tokens",
@@ -194,6 +196,7 @@ def test_the_json_form_has_these_keys(result: ScoreResult) -> None:
         "distinct_4grams",
         "acceptance_rate",
         "acceptance_rate_conditional",
+        "modalities",
         "prompt_sets",
         "rounds_per_prompt",
         "rank_wise",

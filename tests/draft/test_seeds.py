@@ -168,6 +168,40 @@ def test_stock_sglang_throws_the_head_of_seed_b_away_until_it_is_converted(
     assert errors(tmp_path / "out", TARGET_B, "vllm") == []
 
 
+def test_the_tie_trap_of_seed_b_is_explained(seed_b: Path) -> None:
+    checkpoint = Checkpoint.open(resolve(str(seed_b)))
+    report = check(checkpoint, TARGET_B, "sglang", plugin=False, settle=NOTHING_SETTLED)
+
+    trap = report.findings[0]
+
+    assert trap.id == "tie-flag"
+    assert trap.found == (
+        "tie_word_embeddings is true, and the file has an lm_head of its own with 32000 rows"
+    )
+    assert trap.stock == (
+        "Stock SGLang 0.5.23 takes embed_tokens for the lm_head: the head in the file has no place "
+        "and is thrown away, in silence; the first ids of the vocabulary are proposed, nothing "
+        "accepted."
+    )
+    assert trap.remedy == (
+        f"Run: eagle3 convert {seed_b} OUT --to universal --target TARGET; then serve OUT."
+    )
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_with_the_plugin_seed_b_leaves_two_questions_about_images(
+    seed_b: Path, engine: Engine
+) -> None:
+    checkpoint = Checkpoint.open(resolve(str(seed_b)))
+    report = check(checkpoint, TARGET_B, engine, plugin=True, settle=NOTHING_SETTLED)
+
+    assert report.ok
+    assert [f.id for f in report.findings if f.severity == "warning"] == [
+        "image-embedding-unknown",
+        "deepstack-unknown",
+    ]
+
+
 @pytest.mark.parametrize("dialect", ["sglang", "speculators", "universal", "vllm"])
 @pytest.mark.parametrize("seed", ["seed_a", "seed_b"])
 def test_a_seed_is_converted_to_every_dialect(

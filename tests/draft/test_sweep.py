@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from eagle3_plugin.draft.config import DraftConfig
+from eagle3_plugin.draft.encoded import Encoded
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.sweep import SweepResult, TapScore, candidate_taps, sweep_on, sweep_taps
@@ -151,7 +152,7 @@ def test_a_target_with_one_plausible_tap_set_has_nothing_to_compare(
 def test_text_outside_the_draft_vocabulary_cannot_be_ranked(
     target: TargetModel, draft: ReferenceDraft
 ) -> None:
-    written = target.continue_greedily(torch.arange(8), 3, overhang=2, end_ids=())
+    written = target.continue_greedily(Encoded(torch.arange(8)), 3, overhang=2, end_ids=())
     outside = [t for t in range(96) if t not in written.ids.tolist()][:60]
     other = ReferenceDraft(
         drafts.draft_config(vocab_size=96, draft_vocab_size=60, taps=TRAINED_ON),
@@ -182,6 +183,7 @@ def test_the_json_form() -> None:
         "chain": 3,
         "stated": [2, 4, 5],
         "best": [2, 4, 5],
+        "assumed": [],
         "margin_nats": 0.25,
         "margin_tokens": 0.5,
         "confidence": 0.9,
@@ -200,7 +202,9 @@ def test_the_json_form() -> None:
 def test_one_text_of_a_prompt_without_chain_starts_does_not_break_the_sweep(
     target: TargetModel, draft: ReferenceDraft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = int(target.continue_greedily(torch.arange(8), 1, overhang=0, end_ids=()).ids[-1])
+    first = int(
+        target.continue_greedily(Encoded(torch.arange(8)), 1, overhang=0, end_ids=()).ids[-1]
+    )
     monkeypatch.setattr(target, "end_ids", (first,))
     prompts = [Prompt("prompt_token_ids", tuple(range(8))), *PROMPTS[1:]]
 

@@ -18,6 +18,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from eagle3_plugin.draft.encoded import Encoded
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.errors import Eagle3Error, MissingExtraError, TargetError
@@ -87,7 +88,7 @@ def test_the_boundaries_are_the_states_between_the_layers(model: Any, folder: Pa
     ids = torch.arange(9)
     target = load(folder)
 
-    states = target.states(ids, [4, 0, 2, 1, 3])
+    states = target.states(Encoded(ids), ids, [4, 0, 2, 1, 3])
 
     with torch.no_grad():
         expected = model(ids[None], output_hidden_states=True).hidden_states
@@ -101,7 +102,7 @@ def test_the_boundaries_are_the_states_between_the_layers(model: Any, folder: Pa
 def test_no_hooks_are_left_behind(folder: Path) -> None:
     target = load(folder)
 
-    target.states(torch.arange(3), [1, 4])
+    target.states(Encoded(torch.arange(3)), torch.arange(3), [1, 4])
 
     modules = [*target.layers, target.decoder.norm]
     assert [len(module._forward_pre_hooks) for module in modules] == [0] * 5
@@ -109,7 +110,7 @@ def test_no_hooks_are_left_behind(folder: Path) -> None:
 
 def test_a_continuation_ends_with_its_end_token_and_has_its_overhang(folder: Path) -> None:
     target = load(folder)
-    prompt = torch.tensor([1, 2, 3])
+    prompt = Encoded(torch.tensor([1, 2, 3]))
     free = target.continue_greedily(prompt, 12, overhang=2, end_ids=())
     token = int(free.ids[3 + 5])
     first = free.ids[3:].tolist().index(token) + 1
@@ -127,11 +128,11 @@ def test_a_continuation_ends_with_its_end_token_and_has_its_overhang(folder: Pat
 
 def test_an_end_token_in_the_overhang_ends_nothing(folder: Path) -> None:
     target = load(folder)
-    free = target.continue_greedily(torch.tensor([1, 2, 3]), 12, overhang=0, end_ids=())
+    free = target.continue_greedily(Encoded(torch.tensor([1, 2, 3])), 12, overhang=0, end_ids=())
     fresh = next(i for i in range(1, 12) if int(free.ids[3 + i]) not in free.ids[3 : 3 + i])
 
     text = target.continue_greedily(
-        torch.tensor([1, 2, 3]), fresh, overhang=3, end_ids=[int(free.ids[3 + fresh])]
+        Encoded(torch.tensor([1, 2, 3])), fresh, overhang=3, end_ids=[int(free.ids[3 + fresh])]
     )
 
     assert text.num_generated == fresh
@@ -142,9 +143,9 @@ def test_each_kind_of_prompt_becomes_token_ids(folder: Path) -> None:
     target = load(folder)
     messages = ({"role": "user", "content": "return x"},)
 
-    assert target.encode(Prompt("prompt", "def x: return")).tolist() == [1, 3, 6, 2]
-    assert target.encode(Prompt("messages", messages)).tolist() == [4, 6, 2, 3, 5, 6]
-    assert target.encode(Prompt("prompt_token_ids", (9, 63))).tolist() == [9, 63]
+    assert target.encode(Prompt("prompt", "def x: return")).ids.tolist() == [1, 3, 6, 2]
+    assert target.encode(Prompt("messages", messages)).ids.tolist() == [4, 6, 2, 3, 5, 6]
+    assert target.encode(Prompt("prompt_token_ids", (9, 63))).ids.tolist() == [9, 63]
 
 
 def test_a_token_id_outside_the_vocabulary_names_its_line(folder: Path) -> None:
@@ -181,7 +182,7 @@ def test_a_chat_template_that_refuses_the_messages_names_the_line(
 def test_a_target_without_tokenizer_still_takes_token_ids(folder: Path, tmp_path: Path) -> None:
     target = load(copy_of(folder, tmp_path / "t", without="tokenizer.json"))
 
-    assert target.encode(Prompt("prompt_token_ids", (1, 2))).tolist() == [1, 2]
+    assert target.encode(Prompt("prompt_token_ids", (1, 2))).ids.tolist() == [1, 2]
     with pytest.raises(TargetError, match=r"has no tokenizer, expected one of \['tokenizer.json'"):
         target.encode(Prompt("prompt", "def"))
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from eagle3_plugin.draft.checkpoint import Checkpoint
+from eagle3_plugin.draft.encoded import Encoded
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.read import Draft, read_draft
 from eagle3_plugin.draft.reference import ReferenceDraft, read_weights
@@ -33,17 +34,17 @@ def target() -> TargetModel:
     write = model.continue_greedily
     written: dict[Any, Any] = {}
 
-    def remembered(ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def remembered(prompt: Encoded, *args: Any, **kwargs: Any) -> Any:
         key = (
-            tuple(ids.tolist()),
+            tuple(prompt.ids.tolist()),
             repr(args),
             repr({k: v for k, v in kwargs.items() if k != "progress"}),
         )
         if key not in written:
-            written[key] = write(ids, *args, **kwargs)
+            written[key] = write(prompt, *args, **kwargs)
         return written[key]
 
-    model.continue_greedily = remembered  # type: ignore[method-assign, assignment]
+    model.continue_greedily = remembered  # type: ignore[method-assign]
     return model
 
 

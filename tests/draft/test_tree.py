@@ -132,7 +132,7 @@ def test_verify_walks_to_the_child_with_the_targets_token() -> None:
 
 
 def prefix_of(text: Text) -> Prefix:
-    return run_prefix(text.draft, text.taps[:-1], text.ids)
+    return run_prefix(text.draft, text.taps[:-1], text.rows)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -180,7 +180,7 @@ def test_a_tree_with_topk_1_is_the_chain(changes: dict[str, Any]) -> None:
 
 def test_the_margin_of_a_chain_is_its_least_lead_of_logits() -> None:
     text = write_text()
-    chains = simulate_chain(text.draft, text.taps[:-1], text.ids, text.starts, 4)
+    chains = simulate_chain(text.draft, text.taps[:-1], text.rows, text.starts, 4)
     whole = chains.num_matches >= 3
     prefix = prefix_of(text)
 
@@ -199,13 +199,13 @@ def test_the_rounds_are_those_of_a_live_loop(shape: Settings) -> None:
 
     live, start = [], starts.start
     while start < starts.stop:
-        known = run_prefix(text.draft, text.taps[: start + 1], text.ids[: start + 2])
+        known = run_prefix(text.draft, text.taps[: start + 1], text.rows.first(start + 2))
         tree = draft_tree(known, start, shape)
         accepted = len(tree.accepted(text.ids[start + 2 :].tolist()))
         live.append((start, tree.tokens, tree.parents, accepted))
         start += accepted + 1
 
-    found = simulate_trees(text.draft, text.taps[:-1], text.ids, starts, shape)
+    found = simulate_trees(text.draft, text.taps[:-1], text.rows, starts, shape)
 
     assert [(r.start, r.tree.tokens, r.tree.parents, r.num_accepted) for r in found] == live
     assert {0, 1} <= {r.num_accepted for r in found}

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
+from torch import Tensor
 
 from eagle3_plugin.draft.chain import draft_chain, simulate_chain
 from eagle3_plugin.draft.checkpoint import Checkpoint
 from eagle3_plugin.draft.dialects.settle import Settle
+from eagle3_plugin.draft.encoded import Encoded
 from eagle3_plugin.draft.read import read_draft
 from eagle3_plugin.draft.reference import ReferenceDraft, read_weights
+from eagle3_plugin.draft.rows import Rows
 from eagle3_plugin.draft.score import draft_for
 from eagle3_plugin.draft.target_config import read_target
 from eagle3_plugin.draft.target_model import TargetModel
@@ -30,6 +35,8 @@ RUNNERS = {
 }
 STAND_IN = ROOT / "eagle3_plugin" / "engines" / "sglang" / "cpu_kernels"
 Ids = list[int]
+JobPrompt = Ids | dict[str, Any]
+"""Token ids, or {"ids": with one placeholder for each image, "images": paths}."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Job:
 
     target: Path
     draft: Path | None
-    prompts: list[Ids]
+    prompts: Sequence[JobPrompt]
     max_tokens: int
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -46,7 +53,7 @@ class Job:
         return {
             "target": str(self.target),
             "draft": None if self.draft is None else str(self.draft),
-            "prompts": self.prompts,
+            "prompts": list(self.prompts),
             "max_tokens": self.max_tokens,
             **self.options,
         }
@@ -117,12 +124,54 @@ def full_chain(job: Job, outputs: list[Ids], num_known: int, chain: int = 3) -> 
     target, module, taps = _load(job, None)
     drafted = []
     for prompt, output in zip(job.prompts, outputs, strict=True):
-        ids = torch.tensor(prompt + output[:num_known])
-        states = target.states(ids[:-1], taps)
-        wide = torch.cat([states[k] for k in taps], dim=-1)
+        known = _known(target, module, taps, prompt, output[:num_known])
         with torch.no_grad():
-            drafted.append(draft_chain(module, module.embed_tokens, wide, ids, chain))
+            drafted.append(draft_chain(module, known.taps, known.rows, chain))
     return drafted
+
+
+def num_prompt_tokens(job: Job) -> list[int]:
+    """The length of each prompt as the target runs it: every image takes several tokens."""
+    target = TargetModel.load(job.target, dtype=torch.float32, device="cpu")
+    return [len(_encoded(target, prompt).ids) for prompt in job.prompts]
+
+
+def _encoded(target: TargetModel, prompt: JobPrompt) -> Encoded:
+    if isinstance(prompt, list):
+        return target.encode_ids(prompt)
+    images = [Image.open(path).convert("RGB") for path in prompt["images"]]
+    return target.encode_ids(prompt["ids"], images)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """taps and rows of prompt and output; the newest token has no taps, and rows go on beyond it.
+
+    num_tokens: of both; num_prompt_tokens: of the prompt, its images expanded.
+    """
+
+    taps: Tensor
+    rows: Rows
+    num_tokens: int
+    num_prompt_tokens: int
+
+
+def _known(
+    target: TargetModel,
+    module: ReferenceDraft,
+    taps: tuple[int, ...],
+    prompt: JobPrompt,
+    output: Ids,
+    beyond: int = 0,
+) -> _Known:
+    encoded = _encoded(target, prompt)
+    ids = torch.cat([encoded.ids, torch.tensor(output + [0] * beyond)])
+    num_tokens = len(encoded.ids) + len(output)
+    states = target.states(
+        encoded, ids[: num_tokens - 1], taps, deepstack=module.config.deepstack_tap
+    )
+    wide = torch.cat([states[k] for k in taps], dim=-1)
+    return _Known(wide, target.rows(encoded, ids, module), num_tokens, len(encoded.ids))
 
 
 def _load(job: Job, settle: Settle | None) -> tuple[TargetModel, ReferenceDraft, tuple[int, ...]]:
@@ -141,18 +190,15 @@ def _chains(
     target: TargetModel,
     module: ReferenceDraft,
     taps: tuple[int, ...],
-    prompt: Ids,
+    prompt: JobPrompt,
     output: Ids,
     chain: int,
 ) -> Expected:
     """With k generated tokens known a chain starts at row P + k - 2 (row t has token t's taps)."""
-    ids = torch.tensor(prompt + output + [0] * chain)
-    known = len(prompt) + len(output)
-    states = target.states(ids[: known - 1], taps)
-    wide = torch.cat([states[k] for k in taps], dim=-1)
-    starts = torch.arange(len(prompt) - 1, known - 1)
+    known = _known(target, module, taps, prompt, output, beyond=chain)
+    starts = torch.arange(known.num_prompt_tokens - 1, known.num_tokens - 1)
     with torch.no_grad():
-        found = simulate_chain(module, wide, ids, starts, chain)
+        found = simulate_chain(module, known.taps, known.rows, starts, chain)
     return Expected(found.ids.tolist(), found.margins.tolist(), [int(n) for n in found.num_matches])
 
 
@@ -160,12 +206,10 @@ def _trees(
     target: TargetModel,
     module: ReferenceDraft,
     taps: tuple[int, ...],
-    prompt: Ids,
+    prompt: JobPrompt,
     output: Ids,
     shape: Settings,
 ) -> list[TreeRound]:
-    ids = torch.tensor(prompt + output + [0] * shape.num_steps)
-    known = len(prompt) + len(output)
-    states = target.states(ids[: known - 1], taps)
-    wide = torch.cat([states[k] for k in taps], dim=-1)
-    return simulate_trees(module, wide, ids, range(len(prompt) - 1, known - 2), shape)
+    known = _known(target, module, taps, prompt, output, beyond=shape.num_steps)
+    starts = range(known.num_prompt_tokens - 1, known.num_tokens - 2)
+    return simulate_trees(module, known.taps, known.rows, starts, shape)

@@ -1,7 +1,8 @@
 """MNN / taobao-mnn: SpecForge's layout from a fork that names the target's model type.
 
-Its training configs say tie_word_embeddings: true although the checkpoint has a reduced lm_head
-of its own; the weights decide, and the flag is reported.
+SpecForge's own configs for Qwen3-VL name it too, and mean the same. MNN's training configs say
+tie_word_embeddings: true although the checkpoint has a reduced lm_head of its own; the weights
+decide, and the flag is reported.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from eagle3_plugin.draft.dialects.taps import Convention
 from eagle3_plugin.errors import UsageError
@@ -21,29 +22,36 @@ class Settle:
     ids: Convention | None = None
     residual: Literal["raw", "normed"] | None = None
     feedback: Literal["prenorm", "postnorm"] | None = None
+    image_embedding: Literal["placeholder", "visual"] | None = None
+    deepstack_tap: Literal["before", "after"] | None = None
     target_num_layers: int | None = None
 
 
 NOTHING_SETTLED = Settle()
 
 
-def parse_settle(
-    dialect: str | None,
-    taps: str | None,
-    ids: str | None,
-    residual: str | None,
-    feedback: str | None,
-    target_num_layers: int | None,
-) -> Settle:
-    """The answers as they are typed; raises UsageError for a word that is none of the answers."""
-    for flag, value, words in (
-        ("--ids", ids, ("output", "boundary")),
-        ("--residual", residual, ("raw", "normed")),
-        ("--feedback", feedback, ("prenorm", "postnorm")),
-    ):
+_WORDS = {
+    "ids": ("output", "boundary"),
+    "residual": ("raw", "normed"),
+    "feedback": ("prenorm", "postnorm"),
+    "image_embedding": ("placeholder", "visual"),
+    "deepstack_tap": ("before", "after"),
+}
+
+
+def flag_of(answer: str) -> str:
+    """How the command line spells a field of Settle."""
+    return f"--{answer.replace('_', '-')}"
+
+
+def parse_settle(typed: Mapping[str, str | None], target_num_layers: int | None) -> Settle:
+    """The answers as they are typed, by field of Settle; raises UsageError for any other word."""
+    for name, words in _WORDS.items():
+        value = typed.get(name)
         if value is not None and value not in words:
-            raise UsageError(f"{flag} {value}: expected {' or '.join(words)}")
-    return Settle(dialect, _parse_taps(taps), ids, residual, feedback, target_num_layers)  # type: ignore[arg-type]
+            raise UsageError(f"{flag_of(name)} {value}: expected {' or '.join(words)}")
+    answers: dict[str, Any] = {**typed, "taps": _parse_taps(typed.get("taps"))}
+    return Settle(**answers, target_num_layers=target_num_layers)
 
 
 def _parse_taps(text: str | None) -> tuple[int, ...] | None:

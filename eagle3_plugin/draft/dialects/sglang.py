@@ -69,4 +69,7 @@ def losses(config: DraftConfig) -> list[Problem]:
         found.append(f"taps {list(config.taps)} are captured in ascending order")
     if config.taps != "default" and 0 in config.taps:
         found.append("boundary 0 (the embedding) has no output id")
+    scaled = config.rope.type != "default"
+    if scaled and config.rope.mrope_section is not None:
+        found.append(f"M-RoPE with a rope of type {config.rope.type}: the scaling is dropped")
     return [Problem("stock-sglang", f"SGLang 0.5.23: {what}") for what in found]

@@ -57,4 +57,7 @@ def losses(config: DraftConfig) -> list[Problem]:
         found.append("the Qwen3 class has no o_proj bias")
     if config.attention_output_bias and not config.attention_bias:
         found.append("an o_proj bias without q, k and v biases cannot be spelled")
+    scaled = config.rope.type not in ("default", "yarn")
+    if scaled and config.rope.mrope_section is not None:
+        found.append(f"M-RoPE with a rope of type {config.rope.type} has no class")
     return [Problem("stock-vllm", f"vLLM 0.32: {what}") for what in found]

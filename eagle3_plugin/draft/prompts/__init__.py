@@ -3,6 +3,9 @@
 Each line has exactly one of
     {"prompt": "text, tokenised as it is"}
     {"messages": [{"role": "user", "content": "..."}]}    the target's chat template
+    {"messages": [{"role": "user", "content": [
+        {"type": "image_url", "image_url": {"url": "a path, an address or a data URI"}},
+        {"type": "text", "text": "..."}]}]}                 images, for a target that sees them
     {"prompt_token_ids": [151644, 872]}
 and may have "set": a name under which the results are also counted apart.
 """
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from eagle3_plugin.draft.prompts.messages import Message, image_urls, read_messages, short
 from eagle3_plugin.errors import Eagle3Error, NotFoundError
 
 BUNDLED = Path(__file__).with_name("default.jsonl")
@@ -24,6 +28,7 @@ BUNDLED = Path(__file__).with_name("default.jsonl")
 UNNAMED_SET = "unnamed"
 
 Kind = Literal["prompt", "messages", "prompt_token_ids"]
+Modality = Literal["text", "image"]
 
 _HINT = (
     'Each line is a JSON object with one of "prompt" (text), "messages" (a list of {"role", '
@@ -35,13 +40,22 @@ _HINT = (
 class Prompt:
     """One prompt: `value` is text, chat messages or token ids, as `kind` says.
 
-    where: file:line, for messages about it.
+    Images in messages are data URIs. where: file:line, for messages about it.
     """
 
     kind: Kind
-    value: str | tuple[Mapping[str, str], ...] | tuple[int, ...]
+    value: str | tuple[Message, ...] | tuple[int, ...]
     set: str = UNNAMED_SET
     where: str = "prompt"
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The data URIs of its images, in their order."""
+        return image_urls(self.value) if self.kind == "messages" else ()
+
+    @property
+    def modality(self) -> Modality:
+        return "image" if self.images else "text"
 
 
 def read_prompts(path: Path = BUNDLED) -> tuple[Prompt, ...]:
@@ -51,7 +65,7 @@ def read_prompts(path: Path = BUNDLED) -> tuple[Prompt, ...]:
     for number, line in lines:
         where = f"{path.name}:{number}"
         try:
-            prompts.append(_parse(line, where))
+            prompts.append(_parse(line, where, path.parent))
         except ValueError as error:
             problems.append(f"{where}: {error}")
     if problems:
@@ -74,13 +88,13 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _parse(line: str, where: str) -> Prompt:
+def _parse(line: str, where: str, folder: Path) -> Prompt:
     try:
         entry = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON ({error})") from error
     if not isinstance(entry, dict):
-        raise ValueError(f"{_short(entry)}, expected an object")
+        raise ValueError(f"{short(entry)}, expected an object")
     if re.search("[\ud800-\udfff]", json.dumps(entry, ensure_ascii=False)):
         raise ValueError("half of a surrogate pair, expected whole characters")
     unknown = sorted(set(entry) - set(_READERS) - {"set"})
@@ -92,41 +106,26 @@ def _parse(line: str, where: str) -> Prompt:
     name = entry.get("set", UNNAMED_SET)
     if not isinstance(name, str) or not name:
         raise ValueError(f"set is {name!r}, expected a name")
-    return Prompt(kinds[0], _READERS[kinds[0]](entry[kinds[0]]), name, where)
+    return Prompt(kinds[0], _READERS[kinds[0]](entry[kinds[0]], folder), name, where)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, _folder: Path) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"prompt is {_short(value)}, expected text")
+        raise ValueError(f"prompt is {short(value)}, expected text")
     return value
 
 
-def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
+def _token_ids(value: Any, _folder: Path) -> tuple[int, ...]:
     if not isinstance(value, list) or not value:
-        raise ValueError(f"messages is {_short(value)}, expected a list of messages")
-    for message in value:
-        keys = sorted(message) if isinstance(message, dict) else None
-        if keys != ["content", "role"] or not all(isinstance(v, str) for v in message.values()):
-            raise ValueError(f"message {_short(message)}, expected role and content, both text")
-    return tuple(value)
-
-
-def _token_ids(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"prompt_token_ids is {_short(value)}, expected a list of ids")
+        raise ValueError(f"prompt_token_ids is {short(value)}, expected a list of ids")
     bad = [v for v in value if type(v) is not int or v < 0]
     if bad:
-        raise ValueError(f"prompt_token_ids has {_short(bad[0])}, expected ids of 0 or more")
+        raise ValueError(f"prompt_token_ids has {short(bad[0])}, expected ids of 0 or more")
     return tuple(value)
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:59] + "…"
-
-
-_READERS: Mapping[Kind, Callable[[Any], Any]] = {
+_READERS: Mapping[Kind, Callable[[Any, Path], Any]] = {
     "prompt": _text,
-    "messages": _messages,
+    "messages": read_messages,
     "prompt_token_ids": _token_ids,
 }

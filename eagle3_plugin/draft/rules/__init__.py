@@ -7,12 +7,14 @@ weights   values, names and types of tensors
 form      names, absent sizes, where head and embedding come from
 misread   what a stock engine reads otherwise than trained
 pair      the draft together with its target
+image     what it is given where its target takes images
 setting   the engine's release, the plugin, the answers given
 """
 
 from __future__ import annotations
 
 from eagle3_plugin.draft.rules.form import FORM
+from eagle3_plugin.draft.rules.image import IMAGE
 from eagle3_plugin.draft.rules.misread import MISREAD
 from eagle3_plugin.draft.rules.pair import PAIR
 from eagle3_plugin.draft.rules.problems import PROBLEMS
@@ -20,4 +22,4 @@ from eagle3_plugin.draft.rules.rule import Rule
 from eagle3_plugin.draft.rules.setting import SETTING
 from eagle3_plugin.draft.rules.weights import WEIGHTS
 
-RULES: tuple[Rule, ...] = (*SETTING, *PROBLEMS, *WEIGHTS, *FORM, *MISREAD, *PAIR)
+RULES: tuple[Rule, ...] = (*SETTING, *PROBLEMS, *WEIGHTS, *FORM, *MISREAD, *PAIR, *IMAGE)

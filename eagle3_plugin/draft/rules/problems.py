@@ -15,6 +15,7 @@ _SOUND = "files that make one draft, with one meaning"
 
 _PARTS = {
     "mrope-section": "mrope_section",
+    "image-embedding-width": "cannot have been given visual features",
     "d2t-missing": "without a vocabulary map",
     "embedding-missing": "yet embedding is",
     "taps-repeat": " repeat",
@@ -200,9 +201,17 @@ PROBLEMS: tuple[Rule, ...] = (
         "fails, or fills in a default", "transformers 5.19", "a complete set of parameters",
         "Mend rope_scaling in config.json."),
     _problem_rule("mrope-section", "an M-RoPE section that does not sum to half of head_dim",
-        "fails with a bare AssertionError", "fails when the rope is built", _RUN,
+        "fails with a bare AssertionError", "changes the section until it fits, and prints a line",
+        f"{_RUN}; SGLang rotary_embedding/mrope.py:84",
         "a section that sums to head_dim / 2",
         "Mend mrope_section in config.json: Qwen3-VL has [24, 20, 20] for head_dim 128."),
+    _problem_rule("image-embedding-width", "visual features for a draft of another width than the "
+        "target", "embeds the placeholder token", "gives it the visual features: the first image "
+        "request fails", "SGLang models/llama_eagle3.py:218", "placeholder embeddings",
+        "Answer --image-embedding placeholder; in eagle3.json, mend image_embedding."),
+    _problem_rule("image-inputs-conflict", "an answer about image inputs that eagle3.json "
+        "contradicts", "does not read eagle3.json", "does not read eagle3.json",
+        "draft/read.py", "one of the two"),
     Rule("sidecar-stale", "eagle3.json is broken or belongs to another config.json",
         at("warning", "error", "warning", "error"), _stale_sidecar,
         both("does not read eagle3.json; judged by config.json alone"),

@@ -7,11 +7,11 @@ that is in which engine, and what to do about it, is data.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from eagle3_plugin.draft.config import DraftConfig, TargetConfig
-from eagle3_plugin.draft.dialects.settle import Settle
+from eagle3_plugin.draft.dialects.settle import Settle, flag_of
 from eagle3_plugin.draft.read import WRITABLE, Examination
 from eagle3_plugin.draft.rules.stock import StockReading
 
@@ -140,6 +140,18 @@ def compared(
     return checked
 
 
+def paired(
+    look: Callable[[Case, DraftConfig, TargetConfig], Iterable[Seen]],
+) -> Callable[[Case], Iterable[Seen]]:
+    """A rule's function that is only asked when both the draft and the target are known."""
+
+    def checked(case: Case) -> Iterable[Seen]:
+        if case.config is not None and case.target is not None:
+            yield from look(case, case.config, case.target)
+
+    return checked
+
+
 def mend(case: Case) -> str:
     """The command that makes a folder which the stock engine reads rightly, or the way around."""
     if case.found.problems:
@@ -180,11 +192,6 @@ def convert_command(case: Case, dialect: str) -> str:
 
 def _flags(settle: Settle) -> str:
     taps = ",".join(map(str, settle.taps)) if settle.taps is not None else None
-    given = {
-        "dialect": settle.dialect,
-        "taps": taps,
-        "ids": settle.ids,
-        "residual": settle.residual,
-        "feedback": settle.feedback,
-    }
-    return "".join(f" --{name} {value}" for name, value in given.items() if value is not None)
+    given = asdict(settle) | {"taps": taps}
+    del given["target_num_layers"]
+    return "".join(f" {flag_of(name)} {value}" for name, value in given.items() if value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.dialects.fields import architecture_of
@@ -12,6 +14,7 @@ from eagle3_plugin.draft.rules.rule import (
     JUDGED,
     TITLES,
     Case,
+    Engine,
     Rule,
     Seen,
     at,
@@ -23,6 +26,47 @@ from eagle3_plugin.draft.rules.rule import (
 from eagle3_plugin.draft.rules.stock import PLUGIN_TARGETS
 
 _COMPATIBLE = {"vllm": "0.32.", "sglang": "0.5.23"}
+
+
+@dataclass(frozen=True)
+class Since:
+    """What an engine has had since a release (read in the released wheels)."""
+
+    engine: Engine
+    release: tuple[int, int, int]
+    what: str
+    is_needed: Callable[[Case], bool]
+
+
+def _beside(model_type: str) -> Callable[[Case], bool]:
+    return lambda case: case.target is not None and case.target.model_type.startswith(model_type)
+
+
+def _has_qk_norms(case: Case) -> bool:
+    return case.config is not None and case.config.decoder == "qwen3"
+
+
+SINCE = (
+    Since("vllm", (0, 10, 2), "EAGLE-3 beside Qwen3", _beside("qwen3")),
+    Since("vllm", (0, 12, 0), "EAGLE-3 beside Qwen3-VL", _beside("qwen3_vl")),
+    Since("vllm", (0, 24, 0), "draft layers with q and k norms", _has_qk_norms),
+    Since("sglang", (0, 5, 11), "EAGLE-3 beside Qwen3-VL", _beside("qwen3_vl")),
+    Since("sglang", (0, 5, 11), "plugins", lambda case: case.plugin_asked),
+)
+
+
+def _too_old(case: Case) -> Iterable[Seen]:
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", case.engine_version or "")
+    if numbers is None:
+        return
+    release = tuple(map(int, numbers.groups()))
+    for since in SINCE:
+        if since.engine == case.engine and release < since.release and since.is_needed(case):
+            first = ".".join(map(str, since.release))
+            yield Seen(
+                f"{TITLES[case.engine]} {case.engine_version} does not have {since.what}",
+                f"{first} or later",
+            )
 
 
 def _not_ours(case: Case) -> Iterable[Seen]:
@@ -44,12 +88,21 @@ def _told_answers(case: Case) -> Iterable[Seen]:
     if not case.plugin or case.config is None:
         return
     alone = case.by_itself
-    if alone.problems != case.found.problems or alone.config != case.config:
+    if alone.problems != case.found.problems or _as_served(alone.config) != _as_served(case.config):
         yield Seen(
             "the draft reads as judged here only with the answers given on the command line",
             "files that say it themselves",
             _written_down(case, case.config),
         )
+
+
+def _as_served(config: DraftConfig | None) -> DraftConfig | None:
+    """The draft with what the plugins take for image inputs that are not known."""
+    taken = {"image_embedding": "placeholder", "deepstack_tap": "after"}
+    if config is None:
+        return None
+    unknown = {name: value for name, value in taken.items() if getattr(config, name) == "unknown"}
+    return config.model_copy(update=unknown)
 
 
 def _written_down(case: Case, config: DraftConfig) -> str:
@@ -108,13 +161,19 @@ SETTING: tuple[Rule, ...] = (
     Rule("answers-not-in-files", "the plugin would read the draft otherwise than the answers say",
         at(vllm_plugin="error", sglang_plugin="error"), _told_answers,
         both("is judged with the answers"), "engines/draft_config.py",
-        plugin="The plugin refuses the draft, or reads it without the answers."),
+        plugin="The plugin refuses the draft, or reads it without the answers.",
+        muted_by=frozenset({"image-inputs-conflict"})),
     Rule("target-unknown", "no target", everywhere("info"), _no_target, _NONE,
         "this check", plugin="The plugin sees the target, and refuses one that does not fit.",
         remedy="Give --target TARGET."),
     Rule("engine-version", "another release of the engine", everywhere("warning"),
         _release, _ANY, "this check", plugin=_MADE_FOR,
         remedy="Install the release that the rules describe, or measure the acceptance."),
+    Rule("engine-too-old", "a release without something that the pair needs", everywhere("error"),
+        _too_old, both("has it"),
+        "wheels of vLLM 0.10.2, 0.12.0, 0.24.0 and of SGLang 0.5.10.post1, 0.5.11",
+        plugin="The plugin cannot add it to an older release.",
+        remedy="Install the release that the rules describe."),
     Rule("engine-version-unknown", "the engine's release is not known", everywhere("info"),
         _unknown_release, _ANY, "this check",
         plugin=_MADE_FOR,
