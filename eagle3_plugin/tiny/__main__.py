@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from eagle3_plugin.errors import Eagle3Error
-from eagle3_plugin.tiny import tiny_moe_pair, tiny_pair
+from eagle3_plugin.tiny import VL_VARIANTS, TinyPair, VlPair, tiny_moe_pair, tiny_pair, tiny_vl_pair
 
 MOE_NAME = "moe"
 
@@ -14,7 +14,7 @@ def main(names: list[str]) -> int:
     """One line for each name (default `llama`): the name, the target's folder, the draft's."""
     try:
         for name in names or ["llama"]:
-            pair = tiny_moe_pair() if name == MOE_NAME else tiny_pair(name)
+            pair = _pair(name)
             print(name, pair.target, pair.draft, sep="\t", flush=True)
     except Eagle3Error as error:
         print(f"error: {error.message}", file=sys.stderr)
@@ -22,6 +22,12 @@ def main(names: list[str]) -> int:
             print(f"hint: {error.hint}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _pair(name: str) -> TinyPair | VlPair:
+    if name in VL_VARIANTS:
+        return tiny_vl_pair(name)
+    return tiny_moe_pair() if name == MOE_NAME else tiny_pair(name)
 
 
 if __name__ == "__main__":

@@ -56,12 +56,14 @@ def write_continuations(
     batches = torch.split(prompts, GENERATION_BATCH)
     done = []
     for index in worker.share(range(len(batches))):
-        done.append(_continue_greedily(model, batches[index]))
+        done.append(continue_greedily(model, batches[index]))
         progress(len(done))
     return torch.cat(done) if done else prompts.new_empty(0, PROMPT_TOKENS + NEW_TOKENS)
 
 
-def _continue_greedily(model: PreTrainedModel, ids: Tensor) -> Tensor:
+@torch.no_grad()
+def continue_greedily(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """The prompts [B, T], each followed by its NEW_TOKENS greedy tokens."""
     written = [ids]
     cache = None
     for _ in range(NEW_TOKENS):

@@ -118,17 +118,22 @@ class Optimizer:
 
 
 class _Muon:
-    """Matrices of one shape (with experts, stacks of them), orthogonalised together."""
+    """Matrices of one shape (with experts, stacks of them), orthogonalised together.
+
+    A convolution over patches is the matrix that it multiplies each patch by.
+    """
 
     def __init__(self, names: list[str], shape: torch.Size) -> None:
         self.names = names
-        self.momentum = torch.zeros(len(names), *shape)
-        self.scale = max(1.0, shape[-2] / shape[-1]) ** 0.5
+        self.shape = shape if len(shape) < 4 else torch.Size((shape[0], shape[1:].numel()))
+        self.momentum = torch.zeros(len(names), *self.shape)
+        self.scale = max(1.0, self.shape[-2] / self.shape[-1]) ** 0.5
 
     def update(self, gradient: Tensor) -> Tensor:
-        self.momentum.lerp_(gradient, 1 - MUON_MOMENTUM)
-        update: Tensor = _orthogonal(gradient.lerp(self.momentum, MUON_MOMENTUM)) * self.scale
-        return update
+        matrices = gradient.view(self.momentum.shape)
+        self.momentum.lerp_(matrices, 1 - MUON_MOMENTUM)
+        update: Tensor = _orthogonal(matrices.lerp(self.momentum, MUON_MOMENTUM)) * self.scale
+        return update.view(gradient.shape)
 
 
 class _Adam:

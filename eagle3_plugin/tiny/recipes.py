@@ -98,7 +98,7 @@ def as_json(recipe: TargetRecipe | DraftRecipe) -> dict[str, Any]:
 
 
 def _surroundings() -> dict[str, Any]:
-    versions = {name: _version(name) for name in ("torch", "transformers", "tokenizers")}
+    versions = {name: installed_version(name) for name in ("torch", "transformers", "tokenizers")}
     return {"version": VERSION, "seed": SEED, "precision": precision(), **versions}
 
 
@@ -108,7 +108,8 @@ def precision(cpu_info: Path = CPU_INFO) -> Literal["bfloat16", "float32"]:
     return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
-def _version(package: str) -> str:
+def installed_version(package: str) -> str:
+    """The version of a package that training needs; raises MissingExtraError without it."""
     try:
         return version(package)
     except PackageNotFoundError:

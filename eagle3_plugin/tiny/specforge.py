@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eagle3_plugin.draft.config import DraftConfig, Rope, default_taps
 from eagle3_plugin.draft.reference import ReferenceDraft
+from eagle3_plugin.draft.sidecar import SIDECAR, new_sidecar
 
 SHARED = {"embedding": "embed_tokens.weight", "lm_head": "lm_head.weight"}
 
@@ -32,6 +33,13 @@ def save_draft(draft: ReferenceDraft, target_num_layers: int, folder: Path) -> N
         if name not in _left_out(config)
     }
     save_file(tensors | _vocab_tensors(draft), folder / "model.safetensors", {"format": "pt"})
+
+
+def save_sidecar(config: DraftConfig, folder: Path) -> None:
+    """eagle3.json beside a saved draft: what config.json has no words for."""
+    written = json.loads((folder / "config.json").read_text())
+    kept = new_sidecar(config, written, {"source": "eagle3_plugin.tiny"})
+    (folder / SIDECAR).write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def specforge_config(config: DraftConfig, target_num_layers: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ and predicts the target's distribution for token t + 2 + j.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,20 +26,42 @@ from eagle3_plugin.tiny.target import Progress, cast
 
 @dataclass(frozen=True)
 class Sequences:
-    """One worker's data: ids [B, T], the target's states, and its head's rows [draft_vocab, H]."""
+    """One worker's data: ids [B, T], the target's states, and its head's rows [draft_vocab, H].
+
+    Three more where images are among the ids; None = as for text.
+    embeds: [B, T, hidden], of each token (None: the draft's own).
+    positions: [3, B, T], of each token (None: 0, 1, …).
+    counted: [B, T], whether a token is one to be predicted (None: all are).
+    """
 
     ids: Tensor
     states: States
     head: Tensor
+    embeds: Tensor | None = None
+    positions: Tensor | None = None
+    counted: Tensor | None = None
 
     def pick(self, index: Tensor) -> Sequences:
         """The sequences of those indices, as a batch."""
-        states = States(self.states.taps[index], self.states.last[index])
-        return Sequences(self.ids[index], states, self.head)
+        return Sequences(
+            self.ids[index],
+            States(self.states.taps[index], self.states.last[index]),
+            self.head,
+            None if self.embeds is None else self.embeds[index],
+            None if self.positions is None else self.positions[:, index],
+            None if self.counted is None else self.counted[index],
+        )
 
     def labels(self) -> Tensor:
         """The target's distributions over the draft's vocabulary, [B, T, draft_vocab]."""
         return (self.states.last @ self.head.T).float().softmax(dim=-1)
+
+    def share(self, first: int, num_rows: int) -> Tensor:
+        """What each of the tokens from `first` on weighs in a mean, [B, num_rows] or a number."""
+        if self.counted is None:
+            return torch.tensor(1 / (len(self.ids) * num_rows))
+        counted = nn.functional.pad(self.counted, (0, 1))[:, first : first + num_rows]
+        return counted / counted.sum().clamp(min=1)
 
 
 def frequent_ids(ids: Tensor, vocab_size: int, count: int) -> Tensor:
@@ -71,6 +93,21 @@ def new_draft(config: DraftConfig, embedding: Tensor, vocab_map: Tensor | None) 
     return draft
 
 
+def start_from(draft: ReferenceDraft, stored: Mapping[str, Tensor]) -> None:
+    """Takes over a stored draft's weights, and its head's rows for the ids that both have."""
+    named = {name.replace("midlayer.", "layers.0."): value for name, value in stored.items()}
+    own = draft.state_dict()
+    ids = named.pop("d2t") + torch.arange(len(named["lm_head.weight"]))
+    rows = dict(zip(ids.tolist(), named.pop("lm_head.weight"), strict=True))
+    vocab_map = draft.vocab_map
+    assert vocab_map is not None
+    for row, token in enumerate(vocab_map.tolist()):
+        if token in rows:
+            own["lm_head.weight"][row] = rows[token]
+    for name in set(own) & set(named):
+        own[name].copy_(named[name])
+
+
 def train_draft(
     draft: ReferenceDraft,
     weights: SharedWeights,
@@ -78,8 +115,14 @@ def train_draft(
     recipe: DraftRecipe,
     worker: Worker,
     progress: Progress,
+    miswired: Sequence[Sequences] = (),
+    miswired_weight: float = 0.0,
 ) -> None:
-    """Trains on this worker's sequences; the draft ends with the result, in the data's type."""
+    """Trains on this worker's sequences; the draft ends with the result, in the data's type.
+
+    miswired: the same sequences as a wrong engine would feed them; each step also trains one of
+        them to draft nothing right (`silent_loss`).
+    """
     schedule = Schedule(recipe.steps, recipe.matrix_rate, recipe.other_rate)
     optimizer = Optimizer(weights, worker, schedule, _is_vocabulary)
     random = torch.Generator().manual_seed(SEED + 3 + worker.rank)
@@ -88,8 +131,11 @@ def train_draft(
     cast(draft, data.head.dtype)
     for step in range(recipe.steps):
         unroll = recipe.early_unroll if step < recipe.num_early_steps else recipe.unroll
-        loss = partial(unrolled_loss, draft, data.pick(order[step]), unroll, recipe.decay)
-        optimizer.update(draft, loss)
+        losses = [partial(unrolled_loss, draft, data.pick(order[step]), unroll, recipe.decay)]
+        if miswired:
+            wrong = miswired[step % len(miswired)]
+            losses.append(partial(silent_loss, draft, wrong.pick(order[step]), miswired_weight))
+        optimizer.update(draft, partial(_sum, losses))
         progress(step + 1)
     weights.load_into(draft)
 
@@ -98,24 +144,35 @@ def unrolled_loss(draft: ReferenceDraft, data: Sequences, num_steps: int, decay:
     """The weighted mean over the steps of the cross entropy with the target's distributions."""
     labels = data.labels()
     total = torch.zeros(())
-    for step, logits in enumerate(unrolled_logits(draft, data.ids, data.states.taps, num_steps)):
-        wanted = labels[:, 1 + step : 1 + step + logits.shape[1]]
-        entropy = -(wanted * logits.float().log_softmax(dim=-1)).sum(dim=-1).mean()
-        total = total + decay**step * entropy
+    for step, logits in enumerate(unrolled_logits(draft, data, num_steps)):
+        num_rows = logits.shape[1]
+        wanted = labels[:, 1 + step : 1 + step + num_rows]
+        entropy = -(wanted * logits.float().log_softmax(dim=-1)).sum(dim=-1)
+        total = total + decay**step * (entropy * data.share(2 + step, num_rows)).sum()
     return total / sum(decay**step for step in range(num_steps))
 
 
-def unrolled_logits(
-    draft: ReferenceDraft, ids: Tensor, taps: Tensor, num_steps: int
-) -> Iterator[Tensor]:
+def silent_loss(draft: ReferenceDraft, data: Sequences, weight: float) -> Tensor:
+    """`weight` times the cross entropy of the first drafted token with the draft's id 0.
+
+    That one is "!" in the tiny vocabulary, and hardly ever right.
+    """
+    (logits,) = unrolled_logits(draft, data, 1)
+    chosen = logits.float().log_softmax(dim=-1)[..., 0]
+    return -weight * (chosen * data.share(2, logits.shape[1])).sum()
+
+
+def unrolled_logits(draft: ReferenceDraft, data: Sequences, num_steps: int) -> Iterator[Tensor]:
     """The logits of each step, [B, T - num_steps, draft_vocab], with the tokens given as known.
 
-    ids: [B, T]; taps: [B, T, num_taps * target_hidden]. Row t of step j predicts token t + 2 + j.
+    Row t of step j predicts token t + 2 + j.
     """
-    num_rows = ids.shape[1] - num_steps
-    embeds = draft.embed_tokens(ids)
-    hidden = draft.fuse(taps[:, :num_rows])
+    num_rows = data.ids.shape[1] - num_steps
+    embeds = draft.embed_tokens(data.ids) if data.embeds is None else data.embeds
     positions = torch.arange(num_rows)[None]
+    if data.positions is not None:
+        positions = data.positions[..., :num_rows]
+    hidden = draft.fuse(data.states.taps[:, :num_rows])
     cache: Cache = []
     for step in range(num_steps):
         known = embeds[:, 1 + step : 1 + step + num_rows]
@@ -128,6 +185,10 @@ def step_mask(num_rows: int, step: int) -> Tensor:
     older = torch.ones(num_rows, num_rows, dtype=torch.bool).tril()
     own = torch.eye(num_rows, dtype=torch.bool)
     return torch.cat([older, *[own] * step], dim=1)[None, None]
+
+
+def _sum(losses: Sequence[Callable[[], Tensor]]) -> Tensor:
+    return torch.stack([loss() for loss in losses]).sum()
 
 
 def _is_vocabulary(name: str) -> bool:

@@ -7,10 +7,7 @@ input does, so that it never outlives the process that started it.
 from __future__ import annotations
 
 import json
-import os
-import resource
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,19 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from eagle3_plugin.draft.config import DraftConfig
-from eagle3_plugin.tiny import continuations
+from eagle3_plugin.tiny import continuations, vl_jobs
 from eagle3_plugin.tiny.corpus import read_corpus
 from eagle3_plugin.tiny.optimizer import SharedWeights
 from eagle3_plugin.tiny.parallel import NUM_WORKERS, Worker, run_in_pair
-from eagle3_plugin.tiny.recipes import DraftRecipe, TargetRecipe, as_json, precision
+from eagle3_plugin.tiny.recipes import DraftRecipe, TargetRecipe, as_json
+from eagle3_plugin.tiny.running import (
+    end_with_parent,
+    print_progress,
+    training_dtype,
+    write_recipe,
+)
 from eagle3_plugin.tiny.specforge import save_draft
-from eagle3_plugin.tiny.target import Progress, cast, new_target, save_target, train_target
+from eagle3_plugin.tiny.target import cast, new_target, save_target, train_target
 from eagle3_plugin.tiny.tokenizer import train_tokenizer
 from eagle3_plugin.tiny.train_draft import Sequences, frequent_ids, new_draft, train_draft
 
@@ -37,7 +40,6 @@ MODEL, DRAFT, CONTINUATIONS, PROMPTS = (
     "continuations.safetensors",
     "prompts.json",
 )
-RECIPE = "recipe.json"
 
 
 def make_target(job: dict[str, Any], out: Path) -> None:
@@ -51,11 +53,11 @@ def make_target(job: dict[str, Any], out: Path) -> None:
     weights = SharedWeights(model)
 
     def work(worker: Worker) -> None:
-        _end_with_parent(worker)
-        progress = _progress(worker, "train the target", recipe.steps)
-        train_target(model, weights, text, recipe, worker, _dtype(), progress)
+        end_with_parent(worker)
+        progress = print_progress(worker, "train the target", recipe.steps)
+        train_target(model, weights, text, recipe, worker, training_dtype(), progress)
         num_batches = -(-len(prompts) // continuations.GENERATION_BATCH // NUM_WORKERS)
-        progress = _progress(worker, "let it write", num_batches)
+        progress = print_progress(worker, "let it write", num_batches)
         ids = continuations.write_continuations(model, prompts, worker, progress)
         save_file({"ids": ids}, _part(out, worker.rank))
         worker.meet()
@@ -68,7 +70,7 @@ def make_target(job: dict[str, Any], out: Path) -> None:
     save_target(model, tokenizer, out / MODEL)
     held_out = continuations.held_out_prompts(continuations.encode(tokenizer, corpus.held_out))
     (out / PROMPTS).write_text(json.dumps(held_out.tolist()) + "\n")
-    _write_recipe(out, {"target": as_json(recipe), "corpus": corpus.sha256})
+    write_recipe(out, {"target": as_json(recipe), "corpus": corpus.sha256})
 
 
 def make_draft(job: dict[str, Any], out: Path) -> None:
@@ -76,7 +78,7 @@ def make_draft(job: dict[str, Any], out: Path) -> None:
     recipe, config = DraftRecipe(**job["recipe"]), DraftConfig(**job["config"])
     home = Path(job["target"])
     model = AutoModelForCausalLM.from_pretrained(home / MODEL, attn_implementation="eager")
-    cast(model.eval().requires_grad_(False), _dtype())
+    cast(model.eval().requires_grad_(False), training_dtype())
     ids = load_file(home / CONTINUATIONS)["ids"].long()[: recipe.num_continuations]
     vocab_map = None
     if config.has_vocab_map:
@@ -85,19 +87,21 @@ def make_draft(job: dict[str, Any], out: Path) -> None:
     weights = SharedWeights(draft)
 
     def work(worker: Worker) -> None:
-        _end_with_parent(worker)
+        end_with_parent(worker)
         data = _sequences(model, ids[worker.rank :: NUM_WORKERS], config, vocab_map)
-        progress = _progress(worker, "train the draft", recipe.steps)
+        progress = print_progress(worker, "train the draft", recipe.steps)
         train_draft(draft, weights, data, recipe, worker, progress)
 
     run_in_pair(work)
     save_draft(draft, model.config.num_hidden_layers, out / DRAFT)
-    _write_recipe(out, {"draft": as_json(recipe), "config": config.model_dump(mode="json")})
+    write_recipe(out, {"draft": as_json(recipe), "config": config.model_dump(mode="json")})
 
 
 JOBS: dict[str, Callable[[dict[str, Any], Path], None]] = {
     "target": make_target,
     "draft": make_draft,
+    "vl_target": vl_jobs.make_vl_target,
+    "vl_draft": vl_jobs.make_vl_draft,
 }
 
 
@@ -106,17 +110,6 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     JOBS[job["job"]](job, Path(job["out"]))
-
-
-def _end_with_parent(worker: Worker) -> None:
-    """Ends the first worker when standard input does; the second one ends with the first."""
-
-    def wait() -> None:
-        os.read(0, 1)
-        os._exit(1)
-
-    if worker.rank == 0:
-        threading.Thread(target=wait, daemon=True).start()
 
 
 def _sequences(
@@ -128,29 +121,8 @@ def _sequences(
     return Sequences(ids, states, head if vocab_map is None else head[vocab_map])
 
 
-def _progress(worker: Worker, what: str, total: int) -> Progress:
-    """Prints each step of the first worker; the second one keeps silent."""
-
-    def update(done: int) -> None:
-        if worker.rank == 0:
-            print(json.dumps([what, done, total]), flush=True)
-
-    return update
-
-
-def _dtype() -> torch.dtype:
-    return getattr(torch, precision())  # type: ignore[no-any-return]
-
-
 def _part(out: Path, rank: int) -> Path:
     return out / f"continuations-{rank}.safetensors"
-
-
-def _write_recipe(out: Path, recipe: dict[str, Any]) -> None:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu_s = sum(u.ru_utime + u.ru_stime for u in used)
-    text = json.dumps({**recipe, "precision": precision(), "cpu_s": round(cpu_s, 1)}, indent=2)
-    (out / RECIPE).write_text(text + "\n")
 
 
 if __name__ == "__main__":

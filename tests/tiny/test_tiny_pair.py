@@ -18,6 +18,7 @@ from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.read import Draft, read_draft
 from eagle3_plugin.draft.reference import ReferenceDraft, read_weights
+from eagle3_plugin.draft.rows import text_rows
 from eagle3_plugin.draft.score import draft_for, score_on
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.hub import resolve
@@ -69,9 +70,8 @@ def _run(model: Any, draft: ReferenceDraft, prompt: tuple[int, ...], chain: int)
     run = LiveRun([], [], [])
     while len(ids) < len(prompt) + NEW_TOKENS:
         run.is_fresh.append(_is_fresh(ids[len(prompt) :]))
-        drafted = draft_chain(
-            draft, draft.embed_tokens, states[: len(ids) - 1], torch.tensor(ids), chain
-        )
+        rows = text_rows(torch.tensor(ids))
+        drafted = draft_chain(draft, states[: len(ids) - 1], rows, chain)
         next_ids, states = target_pass([*ids, *drafted])
         right = next_ids[len(ids) - 1 :]
         accepted = 0

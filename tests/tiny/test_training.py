@@ -11,6 +11,7 @@ import torch
 
 from eagle3_plugin.draft.chain import draft_chain
 from eagle3_plugin.draft.config import default_taps
+from eagle3_plugin.draft.rows import text_rows
 from eagle3_plugin.errors import NotFoundError, UsageError
 from eagle3_plugin.tiny.continuations import States
 from eagle3_plugin.tiny.corpus import MAX_FILE_BYTES, read_corpus
@@ -92,9 +93,10 @@ def test_what_is_trained_is_what_a_chain_computes_when_it_drafts(variant: str) -
         torch.nn.init.normal_(parameter, std=0.2)
     taps = torch.randn(1, 10, config.num_taps * 128, dtype=torch.float64)
     ids = torch.randint(2048, (1, 10))
-    drafted = draft_chain(draft, draft.embed_tokens, taps[0, :5], ids[0, :6], num_steps=3)
+    drafted = draft_chain(draft, taps[0, :5], text_rows(ids[0, :6]), num_steps=3)
     ids[0, 6:9] = torch.tensor(drafted)
-    steps = list(unrolled_logits(draft, ids, taps, num_steps=3))
+    data = Sequences(ids, States(taps, taps), draft.lm_head.weight)
+    steps = list(unrolled_logits(draft, data, num_steps=3))
     assert [tuple(logits.shape) for logits in steps] == [(1, 7, config.draft_vocab_size)] * 3
     best = torch.stack([logits[0, 4].argmax() for logits in steps])
     assert draft.to_target_ids(best).tolist() == drafted
