@@ -33,6 +33,8 @@ def test_the_class_and_all_readers_are_in_place(monkeypatch: pytest.MonkeyPatch)
         "ModelConfig.from_server_args": True,
         "sglang.srt.configs.model_config.get_config": True,
         "sglang.srt.utils.hf_transformers_utils.get_config": True,
+        "EagleDraftWorker._draft_extend_for_prefill": True,
+        "ModelRunner.init_attention_backends": True,
     }
     assert report["ok"] is True
 

@@ -42,7 +42,14 @@ def test_every_name_in_the_wild_resolves_to_the_plugin(vllm_python: Path) -> Non
         "Eagle3LlamaDraft": LLAMA,
         "Eagle3Qwen3Draft": QWEN3,
     }
-    assert report["hooks"] == {"SpeculativeConfig.__post_init__": True, "get_config": True}
+    assert report["hooks"] == {
+        "SpeculativeConfig.__post_init__": True,
+        "get_config": True,
+        "VllmConfig._get_v2_model_runner_unsupported_features": True,
+        "SpecDecodeBaseProposer.set_inputs_first_pass": True,
+        "SpecDecodeBaseProposer._update_positions_dependent_metadata": True,
+        "GPUModelRunner._setup_eagle3_aux_hidden_state_outputs": True,
+    }
     assert report["engine_version"] == "0.32.0"
     assert report["ok"] is True
 

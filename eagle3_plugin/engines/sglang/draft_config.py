@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from eagle3_plugin.draft.config import DraftConfig, Json, TargetConfig
 from eagle3_plugin.draft.dialects import sglang as sglang_dialect
-from eagle3_plugin.errors import DraftError, Problem
+from eagle3_plugin.errors import DraftError, EngineError, Problem
 
 ARCHITECTURE = "Eagle3Draft"
 """Our class, under a name that SGLang does not have; it has both decoders."""
+
+TARGET_KEY = "eagle3_target"
+"""Where the target's config travels, as JSON values, beside the draft's."""
+
+TYPES = ("dtype", "torch_dtype")
+LENGTH = "max_position_embeddings"
+DRAFT_KEYS = (
+    "bias",
+    "eagle_aux_hidden_state_layer_ids",
+    "eagle_config",
+    "fc_norm",
+    "norm_before_fc",
+    "norm_before_residual",
+    "norm_output",
+    "use_aux_norm",
+)
+"""Keys by which a draft is described, absent where they say nothing new."""
 
 
 def engine_config(config: DraftConfig, target: TargetConfig) -> Json:
@@ -33,8 +53,38 @@ def engine_config(config: DraftConfig, target: TargetConfig) -> Json:
     written["bias"] = config.fc_bias
     written["torch_dtype"] = target.dtype or written["torch_dtype"]
     longest = max(config.max_position_embeddings, target.max_position_embeddings)
-    written["max_position_embeddings"] = longest
+    written[LENGTH] = longest
+    written[TARGET_KEY] = target.model_dump(mode="json")
     return written
+
+
+def apply_overrides(config: Any, overrides: Mapping[str, Any]) -> None:
+    """Takes from --json-model-override-args what a draft shares with its target: type and length.
+
+    SGLang gives the same arguments to target and draft. Raises EngineError for those that would
+    change the draft; the others are the target's alone.
+    """
+    shared = {key: overrides[key] for key in (*TYPES, LENGTH) if key in overrides}
+    if LENGTH in shared:
+        shared[LENGTH] = max(shared[LENGTH], getattr(config, LENGTH))
+    clashes = [
+        f"{key} = {value!r} (the draft has {getattr(config, key, None)!r})"
+        for key, value in overrides.items()
+        if key not in shared and _is_of_drafts(config, key) and getattr(config, key, None) != value
+    ]
+    if clashes:
+        raise EngineError(
+            "SGLang gives --json-model-override-args to the draft too, and these would change it: "
+            + ", ".join(clashes),
+            hint="Write what is meant for the target into a copy of its config.json; what a draft "
+            "was trained with is settled by `eagle3 convert`.",
+        )
+    for key, value in shared.items():
+        setattr(config, key, value)
+
+
+def _is_of_drafts(config: Any, key: str) -> bool:
+    return hasattr(config, key) or key in DRAFT_KEYS
 
 
 def _last_boundary(boundary: int) -> Problem:

@@ -1,6 +1,7 @@
 """The entry point `sglang.srt.plugins: eagle3`, run by SGLang in each of its processes.
 
-Two things are registered: our draft class, and a reader for draft configs. SGLang reads the
+Three things are registered: our draft class, a reader for draft configs, and what `images.py` puts
+around SGLang's workers. SGLang reads the
 draft's config.json several times: in the main process while it resolves the server's arguments,
 and in each scheduler when it sizes the KV cache, captures the taps and builds the draft. While it
 does so for an EAGLE-3 draft that we read, `get_config` answers with the canonical config instead.
@@ -11,6 +12,7 @@ SGLang logs what a plugin raises and goes on as stock. So what is registered is 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +22,7 @@ from typing import Any
 
 from eagle3_plugin.engines.draft_config import hugging_face_config, is_read
 from eagle3_plugin.engines.names import is_our_target
-from eagle3_plugin.engines.sglang.draft_config import ARCHITECTURE, engine_config
+from eagle3_plugin.engines.sglang.draft_config import ARCHITECTURE, apply_overrides, engine_config
 from eagle3_plugin.engines.wrap import require, wrap
 
 MODELS = "eagle3_plugin.engines.sglang.models"
@@ -41,16 +43,24 @@ _pair: ContextVar[Pair | None] = ContextVar("eagle3_pair", default=None)
 
 
 def register() -> None:
-    """Register the draft class and the config reader; safe to call any number of times."""
+    """Register the draft class and put ours around SGLang's; safe to call any number of times."""
     from sglang.srt.models.registry import ModelRegistry
 
     wrap_readers()
     ModelRegistry.register(MODELS, overwrite=True, strict=True)
+    wrap_workers()
 
 
 def wrap_readers() -> None:
     """Put our reader where SGLang reads configs; safe to call any number of times."""
     for holder, name, around in readers():
+        require(holder, name, f"SGLang {_version()}", SUPPORTED)
+        wrap(holder, name, around)
+
+
+def wrap_workers() -> None:
+    """Put ours around what SGLang gives a draft of an image; safe to call any number of times."""
+    for holder, name, around in workers():
         require(holder, name, f"SGLang {_version()}", SUPPORTED)
         wrap(holder, name, around)
 
@@ -73,6 +83,19 @@ def readers() -> list[tuple[Any, str, Callable[..., Any]]]:
         (ModelConfig, "from_server_args", _while_reading),
         (model_config, "get_config", _answer_for_drafts),
         (transformers_utils, "get_config", _answer_for_drafts),
+    ]
+
+
+def workers() -> list[tuple[Any, str, Callable[..., Any]]]:
+    """As `readers`, of what runs the models; images.py says what is changed there."""
+    from sglang.srt.model_executor.model_runner import ModelRunner
+    from sglang.srt.speculative.eagle_worker_v2 import EagleDraftWorker
+
+    from eagle3_plugin.engines.sglang.images import prefill_as_trained, tap_as_trained
+
+    return [
+        (EagleDraftWorker, "_draft_extend_for_prefill", prefill_as_trained),
+        (ModelRunner, "init_attention_backends", tap_as_trained),
     ]
 
 
@@ -112,6 +135,7 @@ def _pair_of(server_args: Any) -> Pair | None:
     if algorithm is None or algorithm.upper() != ALGORITHM or draft is None:
         return None
     target = _target_config(server_args.model_path, server_args.revision)
+    target = overridden(target, json.loads(server_args.json_model_override_args))
     if not is_our_target(target):
         return None
     return Pair(str(draft), server_args.speculative_draft_model_revision, target)
@@ -124,6 +148,16 @@ def _target_config(model: str, revision: str | None) -> dict[str, Any]:
     return read_config(resolve(model, revision=revision), CONFIG)
 
 
+def overridden(target: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The target's config.json as SGLang serves it: a nested config is changed, not replaced."""
+    nested = {k: target[k] | v for k, v in overrides.items() if _is_nested(target.get(k), v)}
+    return target | overrides | nested
+
+
+def _is_nested(value: Any, override: Any) -> bool:
+    return isinstance(value, dict) and isinstance(override, dict)
+
+
 def _answer_for_drafts(original: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any:
     """SGLang's get_config, with the canonical config for an EAGLE-3 draft that we read."""
     pair = _pair.get()
@@ -131,6 +165,5 @@ def _answer_for_drafts(original: Callable[..., Any], model: Any, *args: Any, **k
         return original(model, *args, **kwargs)
     config = hugging_face_config(pair.draft, pair.revision, pair.target, engine_config)
     assert config.architectures == [ARCHITECTURE]
-    for key, value in (kwargs.get("model_override_args") or {}).items():
-        setattr(config, key, value)
+    apply_overrides(config, kwargs.get("model_override_args") or {})
     return config

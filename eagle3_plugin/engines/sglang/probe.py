@@ -2,7 +2,7 @@
 
 `python -m eagle3_plugin.engines.sglang.probe` loads SGLang's plugins the way SGLang does and prints
 one JSON object. SGLang logs what a plugin raises and goes on, so nothing is taken from what the
-plugin says of itself: our class is looked up in SGLang's registry, the readers where SGLang calls
+plugin says of itself: our class is looked up in SGLang's registry, our functions where SGLang calls
 them.
 """
 
@@ -31,12 +31,13 @@ def report() -> dict[str, Any]:
 
     from eagle3_plugin import __version__
     from eagle3_plugin.engines.sglang.draft_config import ARCHITECTURE
-    from eagle3_plugin.engines.sglang.plugin import MODELS, readers
+    from eagle3_plugin.engines.sglang.plugin import MODELS, readers, workers
     from eagle3_plugin.engines.wrap import is_wrapped
 
     load_plugins()
+    places = [*readers(), *workers()]
     names = {ARCHITECTURE: _resolved(ARCHITECTURE)}
-    hooks = {f"{h.__name__}.{name}": is_wrapped(h, name) for h, name, _ in readers()}
+    hooks = {f"{h.__name__}.{name}": is_wrapped(h, name) for h, name, _ in places}
     entry_points = importlib.metadata.entry_points(group=GROUP)
     right = names[ARCHITECTURE] == f"{MODELS}.draft:Eagle3Draft"
     return {

@@ -1,11 +1,12 @@
 """The entry point `vllm.general_plugins: eagle3`, run by vLLM in each of its processes.
 
-Two things are registered: our draft classes under every architecture name seen in the wild, and a
-reader for draft configs. vLLM builds its SpeculativeConfig from the draft's config.json; while it
-does so for an EAGLE-3 draft that we read, `get_config` answers with the canonical config instead.
-Two ways were weighed. Rewriting the config when the model is built needs no hook, but errors come
-after the target is loaded, a layout that vLLM cannot parse never gets there, and the key of vLLM's
-compile cache would not see the taps. So the config is replaced at birth.
+Three things are registered: our draft classes under every architecture name seen in the wild; what
+the V2 runner lacks for drafts beside images (`runners.py`); and a reader for draft configs. vLLM
+builds its SpeculativeConfig from the draft's config.json; while it does so for an EAGLE-3 draft
+that we read, `get_config` answers with the canonical config instead. Two ways were weighed.
+Rewriting the config when the model is built needs no hook, but errors come after the target is
+loaded, a layout that vLLM cannot parse never gets there, and the key of vLLM's compile cache would
+not see the taps. So the config is replaced at birth.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from eagle3_plugin.engines.draft_config import hugging_face_config, is_read
 from eagle3_plugin.engines.names import DRAFT_NAMES, QWEN3_NAMES, is_our_target
 from eagle3_plugin.engines.vllm.draft_config import ARCHITECTURES, engine_config
+from eagle3_plugin.engines.vllm.runners import with_our_gaps
 from eagle3_plugin.engines.wrap import require, wrap
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 MODELS = "eagle3_plugin.engines.vllm.models"
 SUPPORTED = "vLLM 0.32"
+V2_GAPS = "_get_v2_model_runner_unsupported_features"
 
 _target_of: ContextVar[dict[str, Any] | None] = ContextVar("eagle3_target", default=None)
 
@@ -33,15 +36,18 @@ def register() -> None:
     """Register the draft classes and the config reader; safe to call any number of times."""
     import vllm
     import vllm.config.model as model_config
-    from vllm.config import SpeculativeConfig
+    from vllm.config import SpeculativeConfig, VllmConfig
     from vllm.model_executor.models import ModelRegistry
 
     for name, class_name in class_names().items():
         ModelRegistry.register_model(name, f"{MODELS}:{class_name}")
-    for holder, name in ((SpeculativeConfig, "__post_init__"), (model_config, "get_config")):
+    for holder, name, around in (
+        (SpeculativeConfig, "__post_init__", _while_reading_drafts),
+        (model_config, "get_config", _answer_for_drafts),
+        (VllmConfig, V2_GAPS, with_our_gaps),
+    ):
         require(holder, name, f"vLLM {vllm.__version__}", SUPPORTED)
-    wrap(SpeculativeConfig, "__post_init__", _while_reading_drafts)
-    wrap(model_config, "get_config", _answer_for_drafts)
+        wrap(holder, name, around)
 
 
 def class_names() -> dict[str, str]:

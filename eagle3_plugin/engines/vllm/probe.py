@@ -27,21 +27,26 @@ def report() -> dict[str, Any]:
     """What is registered with vLLM in this process."""
     import vllm
     import vllm.config.model as model_config
-    from vllm.config import SpeculativeConfig
+    from vllm.config import SpeculativeConfig, VllmConfig
     from vllm.plugins import load_general_plugins
 
     from eagle3_plugin import __version__
-    from eagle3_plugin.engines.vllm.plugin import MODELS, class_names
+    from eagle3_plugin.engines.vllm.drafting import hook_drafting, hooked
+    from eagle3_plugin.engines.vllm.plugin import MODELS, SUPPORTED, V2_GAPS, class_names
     from eagle3_plugin.engines.wrap import is_wrapped
 
     load_general_plugins()
     names = {name: _resolved(name) for name in class_names()}
+    wrong = [n for n, c in class_names().items() if names[n] != f"{MODELS}:{c}"]
+    if not wrong:
+        hook_drafting(SUPPORTED)  # as our classes do when one is built
     hooks = {
         "SpeculativeConfig.__post_init__": is_wrapped(SpeculativeConfig, "__post_init__"),
         "get_config": is_wrapped(model_config, "get_config"),
+        f"VllmConfig.{V2_GAPS}": is_wrapped(VllmConfig, V2_GAPS),
+        **hooked(),
     }
     entry_points = importlib.metadata.entry_points(group=GROUP)
-    wrong = [n for n, c in class_names().items() if names[n] != f"{MODELS}:{c}"]
     return {
         "schema": 1,
         "engine": "vllm",

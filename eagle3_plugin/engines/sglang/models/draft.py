@@ -2,8 +2,9 @@
 
 What stock SGLang 0.5.23 does right is inherited untouched: fc and its norms, the feedback, the
 vocabulary map, logits. Added here: q/k norms, biases, the residual from the normed state, layers
-after the first, embeddings of the draft's own, an fc as wide as its input, taps in any order, and a
-loader that names every missing, extra, misfit or non-finite tensor before the first request.
+after the first, embeddings of the draft's own, an fc as wide as its input, taps in any order, ropes
+scaled beside M-RoPE, and a loader that names every missing, extra, misfit or non-finite tensor
+before the first request. What a draft gets of an image is in `images.py`.
 
 mypy does not see this file: SGLang ships no types and is not installed where mypy runs.
 """
@@ -25,6 +26,9 @@ from torch import nn
 from eagle3_plugin import __version__
 from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.engines.draft_config import CANONICAL_KEY, canonical_config
+from eagle3_plugin.engines.sglang.draft_config import TARGET_KEY
+from eagle3_plugin.engines.sglang.models.rope import rotary
+from eagle3_plugin.engines.sglang.plugin import wrap_workers
 from eagle3_plugin.engines.weights import canonical_weights, with_ascending_taps
 from eagle3_plugin.errors import EngineError
 
@@ -102,9 +106,14 @@ class Eagle3Draft(llama_eagle3.LlamaForCausalLMEagle3):
             )
         super().__init__(config, quant_config, prefix)
         self.draft = canonical_config(config)
+        self.sees_images = getattr(config, TARGET_KEY)["is_multimodal"]
+        if self.sees_images:
+            wrap_workers()
         if self.draft.num_taps * self.draft.target_hidden_size == self.draft.hidden_size:
             self.model.__class__ = SquareModel
         for index, layer in enumerate(self.model.layers):
+            if self.draft.rope.type != "default":
+                layer.self_attn.rotary_emb = rotary(self.draft, config.max_position_embeddings)
             _fit_layer(layer, index, self.draft, quant_config, add_prefix("model", prefix))
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -116,6 +125,8 @@ class Eagle3Draft(llama_eagle3.LlamaForCausalLMEagle3):
         logger.info(
             "eagle3_plugin %s serves this draft as it was trained, taps %s", __version__, taps
         )
+        if self.sees_images:
+            logger.info("eagle3_plugin: at image positions %s", _image_inputs(self.draft))
 
     def set_embed(self, embed) -> None:
         if self.draft.embedding == "target":
@@ -124,6 +135,16 @@ class Eagle3Draft(llama_eagle3.LlamaForCausalLMEagle3):
     def set_embed_and_head(self, embed, head) -> None:
         own = self.draft.embedding == "own"
         super().set_embed_and_head(self.model.embed_tokens.weight if own else embed, head)
+
+
+def _image_inputs(draft: DraftConfig) -> str:
+    embedded = {
+        "visual": "the target's visual embeddings",
+        "placeholder": "the embedding of the placeholder",
+        "unknown": "the embedding of the placeholder (the draft does not say; SpecForge trains so)",
+    }
+    positions = "in the sequence" if draft.rope.mrope_section is None else "of three axes"
+    return f"the draft gets {embedded[draft.image_embedding]}, at positions {positions}"
 
 
 def _require_places(module: nn.Module, names: list[str]) -> None:
