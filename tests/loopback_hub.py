@@ -1,5 +1,6 @@
 """A small real HTTP server that speaks enough of two hubs' interfaces: Hugging Face, ModelScope.
 
+Data sets of Hugging Face are repositories named `datasets/org/name`.
 It counts what it sends of each file, and can be told to fail. Paths, headers and error codes
 are those that huggingface_hub 2.4 and modelscope_hub 0.5 ask for and understand.
 """
@@ -97,6 +98,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._modelscope("/".join(parts[3:5]), parts[5:], parse_qs(url.query))
         elif parts[:2] == ["api", "models"] and len(parts) == 6:
             self._hugging_face("/".join(parts[2:4]), parts[4], parts[5], "")
+        elif parts[:2] == ["api", "datasets"]:
+            revision = parts[5] if len(parts) == 6 else "main"
+            self._hugging_face("datasets/" + "/".join(parts[2:4]), "revision", revision, "")
+        elif parts[0] == "datasets" and parts[3:4] == ["resolve"]:
+            file = "/".join(parts[5:])
+            self._hugging_face("/".join(parts[:3]), "resolve", parts[4], file)
         elif len(parts) == 5 and parts[2] == "resolve":
             self._hugging_face("/".join(parts[:2]), "resolve", parts[3], parts[4])
         else:

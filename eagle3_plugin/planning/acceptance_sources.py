@@ -18,6 +18,7 @@ from eagle3_plugin.planning.acceptance import (
     from_rates,
     from_total,
 )
+from eagle3_plugin.planning.bench_results import from_result
 from eagle3_plugin.planning.cards import card_acceptance
 from eagle3_plugin.planning.probe_constants import probe_constants
 from eagle3_plugin.planning.rates import decaying
@@ -33,7 +34,7 @@ MAX_BYTES = 64 * 1024 * 1024
 FORMS = (
     "typical, card:DRAFT or card:DRAFT:BENCHMARK, 3.33@5,4,16 (tokens per verify at settings), "
     "0.81,0.73,0.68 (conditional rates by depth), or a file of `eagle3 score --json` or "
-    "`eagle3 bench --json` or an eagle3.json"
+    "`eagle3 bench` or an eagle3.json"
 )
 
 TYPICAL_DEPTH = 7
@@ -96,6 +97,7 @@ def read_acceptance(path: Path) -> Acceptance:
 def from_json(given: Json, where: str) -> Acceptance:
     """From the JSON of a score, a bench or an eagle3.json, told apart by their keys."""
     readers = (
+        ("cells", from_result),
         ("config_sha256", from_sidecar),
         (_RATES_KEY, from_score),
         ("speed", from_bench),
@@ -166,7 +168,9 @@ def from_bench(given: Json, where: str) -> Acceptance:
     return from_rates(rates, where, num_rounds=num_rounds, known=known)
 
 
-_MADE_BY = "Make one with: eagle3 score DRAFT --target TARGET --json, or eagle3 bench URL --json"
+_MADE_BY = (
+    "Make one with: eagle3 score DRAFT --target TARGET --json, or eagle3 bench URL --out FILE"
+)
 
 
 def _given_rates(rates: Sequence[float], text: str) -> Acceptance:

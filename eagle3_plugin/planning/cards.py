@@ -43,7 +43,8 @@ class Card:
     """One card's figures; `draft` and `target` are hub names, `note` is what they leave open.
 
     letter: what `eagle3 bench --card` also takes. engine_words: of the card's server. sets: the
-    sets of eagle3 bench by the card's benchmarks. concurrency: of the card's run.
+    sets of eagle3 bench by the card's benchmarks. concurrency: of the card's run. max_new_tokens,
+    limit (of each set, None = all): assumed, for cards do not say them.
     """
 
     draft: str
@@ -53,9 +54,11 @@ class Card:
     letter: str
     engine_words: tuple[str, ...]
     concurrency: tuple[int, ...]
+    max_new_tokens: int
     sets: Mapping[str, str]
     tokens_per_verify: Table
     speeds: tuple[CardSpeed, ...]
+    limit: int | None = None
 
     @property
     def benchmarks(self) -> tuple[str, ...]:

@@ -113,6 +113,21 @@ def counts_of_request(details: Mapping[str, Any]) -> AcceptanceCounts:
     return counts
 
 
+def counts_of_vllm_request(details: Mapping[str, Any]) -> AcceptanceCounts:
+    """The counts of one request, from vLLM's `metrics.speculative_decoding`.
+
+    acceptance_histogram[k]: rounds that accepted k draft tokens (vLLM 0.32.0
+    v1/metrics/stats.py:396), all positions of the chain in it.
+    """
+    histogram = details["acceptance_histogram"]
+    return AcceptanceCounts(
+        details["num_spec_steps"],
+        details["num_draft_tokens"],
+        details["num_accepted_draft_tokens"],
+        tuple(sum(histogram[k:]) for k in range(1, len(histogram))),
+    )
+
+
 def _at(values: tuple[int, ...], index: int) -> int:
     return values[index] if index < len(values) else 0
 

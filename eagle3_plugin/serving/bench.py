@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
-from eagle3_plugin.serving.client import Client, Completion
+from eagle3_plugin.serving.client import Client
+from eagle3_plugin.serving.completion import Completion
 from eagle3_plugin.serving.metrics import VllmMeter
 from eagle3_plugin.serving.metrics_sglang import SglangMeter
 

@@ -18,30 +18,11 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from eagle3_plugin.errors import EngineError, UsageError
-from eagle3_plugin.serving.acceptance import AcceptanceCounts, counts_of_request
+from eagle3_plugin.serving.completion import Completion, completion_of, has_token
 
 TIMEOUT_S = 600.0
 Json = dict[str, Any]
 Engine = Literal["vllm", "sglang"]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What a server answered.
-
-    token_ids: None where the server does not give them (`return_token_ids` asks for them).
-    time_to_first_token_s: None without streaming. elapsed_s: from sending to the last byte.
-    acceptance: of this request alone; None where the server does not say (vLLM never does), or
-    no draft was verified.
-    """
-
-    text: str
-    token_ids: tuple[int, ...] | None
-    num_tokens: int
-    time_to_first_token_s: float | None
-    elapsed_s: float
-    finish_reason: str | None
-    acceptance: AcceptanceCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -76,10 +57,12 @@ class Client:
         seed: int = 0,
         ignore_eos: bool = False,
         stream: bool = True,
+        thinking: bool | None = None,
     ) -> Completion:
         """Completes exactly one of the three kinds of prompt; messages get the chat template.
 
         ignore_eos: go on past the end token up to `max_tokens` (vLLM and SGLang understand it).
+        thinking: what the chat template is told as `enable_thinking`; None = nothing.
         """
         given = [p for p in (prompt, messages, prompt_token_ids) if p is not None]
         if len(given) != 1:
@@ -87,7 +70,7 @@ class Client:
                 f"{len(given)} prompts; expected exactly one of prompt, messages, prompt_token_ids"
             )
         if messages is not None and self.engine == "sglang" and _is_text(messages):
-            given = [self._tokenized(messages)]
+            given = [self.tokenized(messages, thinking)]
             messages = None
         key, path = ("prompt", "/v1/completions")
         if messages is not None:
@@ -102,6 +85,8 @@ class Client:
             "stream": stream,
             "return_token_ids": True,
         }
+        if messages is not None:
+            body |= _template_kwargs(thinking)
         if self.engine == "sglang":
             body["return_spec_tokens_details"] = True
             body["return_token_ids"] = messages is None
@@ -110,20 +95,30 @@ class Client:
             return self._streamed(path, body)
         return self._whole(path, body)
 
-    def _tokenized(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The ids that SGLang would make of the messages, its chat template applied."""
-        body = {"model": self.model, "messages": list(messages)}
-        tokens: list[int] = self._post("/v1/tokenize", body)["tokens"]
+    def tokenized(
+        self, prompt: str | Sequence[Mapping[str, Any]], thinking: bool | None = None
+    ) -> list[int]:
+        """The ids that the server makes of a text, or of messages with its chat template."""
+        key, value = ("prompt", prompt) if isinstance(prompt, str) else ("messages", list(prompt))
+        body = {"model": self.model, key: value, **_template_kwargs(thinking)}
+        path = "/v1/tokenize" if self.engine == "sglang" else "/tokenize"
+        tokens: list[int] = self.post(path, body)["tokens"]
         return tokens
 
     def _whole(self, path: str, body: Json) -> Completion:
         begin = time.monotonic()
-        answer = self._post(path, body)
-        return _completion([answer], None, time.monotonic() - begin)
+        answer = self.post(path, body)
+        return completion_of([answer], None, time.monotonic() - begin)
 
-    def _post(self, path: str, body: Json) -> Json:
+    def post(self, path: str, body: Json) -> Json:
+        """The JSON object that a POST of JSON answers."""
         with _response(self.url, path, body, self.timeout_s) as response:
             return _json(response.read().decode("utf-8", errors="replace"), self.url + path)
+
+    def post_empty(self, path: str) -> None:
+        """A POST whose answer says nothing but that it was done."""
+        with _response(self.url, path, {}, self.timeout_s) as response:
+            response.read()
 
     def _streamed(self, path: str, body: Json) -> Completion:
         begin = time.monotonic()
@@ -131,10 +126,10 @@ class Client:
         chunks: list[Json] = []
         with _response(self.url, path, body, self.timeout_s) as response:
             for chunk in _events(response, self.url + path):
-                if first_s is None and _has_token(chunk):
+                if first_s is None and has_token(chunk):
                     first_s = time.monotonic() - begin
                 chunks.append(chunk)
-        return _completion(chunks, first_s, time.monotonic() - begin)
+        return completion_of(chunks, first_s, time.monotonic() - begin)
 
 
 def get_text(url: str, path: str, *, timeout_s: float = TIMEOUT_S) -> str:
@@ -215,44 +210,12 @@ def _events(response: http.client.HTTPResponse, where: str) -> Iterator[Json]:
     )
 
 
-def _completion(
-    chunks: Sequence[Json], time_to_first_token_s: float | None, elapsed_s: float
-) -> Completion:
-    """Joins the chunks of a stream; a whole answer is a stream of one."""
-    choices = [choice for chunk in chunks for choice in chunk.get("choices") or []]
-    if not choices:
-        raise EngineError("the server's answer has no choices; expected one")
-    ids = [choice["token_ids"] for choice in choices if choice.get("token_ids") is not None]
-    usages = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
-    reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    extras = [chunk["sglext"].get("spec_tokens_details") for chunk in chunks if chunk.get("sglext")]
-    details = [extra for extra in extras if extra is not None]
-    token_ids = tuple(token for part in ids for token in part) if ids else None
-    num_tokens = usages[-1]["completion_tokens"] if usages else len(token_ids or ())
-    return Completion(
-        text="".join(_text(choice) for choice in choices),
-        token_ids=token_ids,
-        num_tokens=num_tokens,
-        time_to_first_token_s=time_to_first_token_s,
-        elapsed_s=elapsed_s,
-        finish_reason=reasons[-1] if reasons else None,
-        acceptance=counts_of_request(details[-1]) if details else None,
-    )
+def _template_kwargs(thinking: bool | None) -> Json:
+    return {} if thinking is None else {"chat_template_kwargs": {"enable_thinking": thinking}}
 
 
 def _is_text(messages: Sequence[Mapping[str, Any]]) -> bool:
     return all(isinstance(message.get("content"), str) for message in messages)
-
-
-def _text(choice: Json) -> str:
-    """A completion has `text`, a chat has `message`, and a streamed chat has `delta`."""
-    spoken = choice.get("delta") or choice.get("message") or {}
-    return choice.get("text") or spoken.get("content") or ""
-
-
-def _has_token(chunk: Json) -> bool:
-    choices = chunk.get("choices") or []
-    return any(choice.get("token_ids") or _text(choice) for choice in choices)
 
 
 def _json(text: str, where: str) -> Json:

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from eagle3_plugin.errors import EngineError
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
-from eagle3_plugin.serving.client import Completion, get_text
+from eagle3_plugin.serving.client import get_text
+from eagle3_plugin.serving.completion import Completion
 
 PREFIX = "vllm:spec_decode_"
 NUM_ROUNDS = "vllm:spec_decode_num_drafts_total"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from eagle3_plugin.errors import EngineError
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
-from eagle3_plugin.serving.client import Completion, get_json, get_text
+from eagle3_plugin.serving.client import get_json, get_text
+from eagle3_plugin.serving.completion import Completion
 from eagle3_plugin.serving.metrics import samples, settled
 
 NUM_ROUNDS = "sglang:spec_verify_calls_total"

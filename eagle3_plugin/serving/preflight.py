@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -13,6 +13,7 @@ from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.target_config import read_target
 from eagle3_plugin.engines.interpreter import ask, last_words
 from eagle3_plugin.errors import EngineError, Problem
+from eagle3_plugin.serving.words import flags_of
 
 Engine = Literal["vllm", "sglang"]
 TIMEOUT_S: Final = 60.0
@@ -80,18 +81,25 @@ def installed(engine: Engine, python: str) -> Installed:
 
 
 def preflight(
-    draft: str, target: str, engine: Engine, found: Installed, *, needs_engine: bool
+    draft: str,
+    target: str,
+    engine: Engine,
+    found: Installed,
+    *,
+    needs_engine: bool,
+    words: Sequence[str] = (),
 ) -> Preflight:
     """The check of the environment, and of the draft as it would be served there.
 
-    needs_engine: something will be started; else a missing engine is no problem.
+    needs_engine: something will be started; else a missing engine is no problem. words: what the
+    user gives the engine.
     """
     from eagle3_plugin.draft.checkpoint import Checkpoint
     from eagle3_plugin.hub import resolve
 
     checkpoint, read = Checkpoint.open(resolve(draft)), read_target(target)
     serves = plugin_serves(checkpoint, read)
-    unloaded = _plugin_problems(engine, found) if serves else ()
+    unloaded = _plugin_problems(engine, found, words) if serves else ()
     report = check(
         checkpoint,
         read,
@@ -113,7 +121,7 @@ def _engine_missing(engine: Engine) -> Problem:
     )
 
 
-def _plugin_problems(engine: Engine, found: Installed) -> tuple[Problem, ...]:
+def _plugin_problems(engine: Engine, found: Installed, words: Sequence[str]) -> tuple[Problem, ...]:
     """Why the engine would not load our plugin."""
     if found.engine and not found.plugin:
         return (
@@ -122,6 +130,15 @@ def _plugin_problems(engine: Engine, found: Installed) -> tuple[Problem, ...]:
                 f"eagle3-plugin is not installed beside {engine}: the draft would be served as "
                 "stock; expected both in one environment",
                 "pip install eagle3-plugin, with the Python that --python names",
+            ),
+        )
+    if engine == "sglang" and any(flag.name == "--use-ray" for flag in flags_of(words)):
+        return (
+            Problem(
+                "plugin-ray",
+                "--use-ray: SGLang's Ray actors load no plugin (0.5.23 srt/ray), so the draft "
+                "would be served as stock; expected SGLang's own processes",
+                "leave --use-ray out; several nodes need no Ray: see launch/multi-node",
             ),
         )
     variable = PLUGIN_VARIABLES[engine]

@@ -12,7 +12,8 @@ from typing import Final
 from eagle3_plugin.errors import EngineError
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.serving.bench import METERS, PROMPT_KEYS, Prompt
-from eagle3_plugin.serving.client import Client, Completion
+from eagle3_plugin.serving.client import Client
+from eagle3_plugin.serving.completion import Completion
 
 NUM_WAVES: Final = 5
 """With five, the fastest and the slowest hold the median between them (planning/profile.py)."""

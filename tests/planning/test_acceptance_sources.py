@@ -101,6 +101,7 @@ def test_a_score_as_it_is_written_is_read() -> None:
     prompt = PromptScore(
         set="code",
         where="prompts.jsonl:1",
+        modality="text",
         num_prompt_tokens=4,
         generated=(1, 2, 3, 4),
         num_matches=(1, 0, 0),

@@ -25,7 +25,7 @@ from eagle3_plugin.serving.bench import (
     bench,
     compare,
 )
-from eagle3_plugin.serving.client import Completion
+from eagle3_plugin.serving.completion import Completion
 
 COUNTERS = """\
 vllm:spec_decode_num_drafts_total{{engine="0"}} {0}

@@ -13,7 +13,8 @@ import pytest
 
 from eagle3_plugin.errors import EngineError, UsageError
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
-from eagle3_plugin.serving.client import Client, Completion, get_text
+from eagle3_plugin.serving.client import Client, get_text
+from eagle3_plugin.serving.completion import Completion
 from eagle3_plugin.serving.process import free_port
 
 Serve = Callable[[bytes], str]

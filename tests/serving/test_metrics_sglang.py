@@ -9,7 +9,7 @@ import pytest
 
 from eagle3_plugin.errors import EngineError
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
-from eagle3_plugin.serving.client import Completion
+from eagle3_plugin.serving.completion import Completion
 from eagle3_plugin.serving.metrics_sglang import SglangMeter, parse_rounds
 
 SGLANG_TEXT = """\

@@ -97,3 +97,12 @@ def test_the_engines_own_list_of_plugins_is_read(
             f"SGLANG_PLUGINS is {value!r}, so sglang will not load our plugin; expected it unset "
             "or with eagle3 in it"
         )
+
+
+def test_the_actors_of_ray_would_serve_the_draft_as_stock(pair: tuple[str, str]) -> None:
+    flight = preflight(*pair, "sglang", BOTH, needs_engine=True, words=("--use-ray",))
+    assert not flight.plugin
+    assert flight.problems[0].message == (
+        "--use-ray: SGLang's Ray actors load no plugin (0.5.23 srt/ray), so the draft would be "
+        "served as stock; expected SGLang's own processes"
+    )

@@ -24,6 +24,7 @@ from eagle3_plugin.engines.sglang.command import (
     server_command,
 )
 from eagle3_plugin.errors import EngineError
+from eagle3_plugin.measuring.logprobs import next_logprobs
 from eagle3_plugin.serving.bench import bench
 from eagle3_plugin.serving.client import Client
 from eagle3_plugin.serving.metrics_sglang import read_rounds
@@ -170,6 +171,22 @@ def test_a_chat_that_becomes_ids_is_what_sglangs_chat_endpoint_answers(engines: 
     with urllib.request.urlopen(request, timeout=60) as response:
         theirs = json.load(response)["choices"][0]["message"]["content"]
     assert client.completion(**KINDS[2], max_tokens=20).text == theirs
+
+
+def test_both_servers_say_how_likely_the_next_token_is(engines: Engines) -> None:
+    """Float32, and a prefill in both: equal to a thousandth. The token that they chose is likely,
+    another is not."""
+    ids = _prompts()[0]
+    clients = [Client.connect(server.url) for server in (engines.tree, engines.plain)]
+    chosen = clients[1].completion(prompt_token_ids=ids, max_tokens=1).token_ids
+    assert chosen is not None
+    other = (chosen[0] + 1) % 2000
+    said = [next_logprobs(client, ids, chosen[0], other) for client in clients]
+    assert said[0].found == pytest.approx(said[1].found, abs=1e-3)
+    assert said[0].expected == pytest.approx(said[1].expected, abs=1e-3)
+    assert said[1].found is not None
+    assert said[1].expected is not None
+    assert said[1].expected < said[1].found <= 0
 
 
 def test_a_prompt_that_is_too_long_is_refused_with_the_servers_reason(engines: Engines) -> None:

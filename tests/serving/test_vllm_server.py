@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from eagle3_plugin.errors import EngineError
+from eagle3_plugin.measuring.logprobs import next_logprobs
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.serving.bench import bench
 from eagle3_plugin.serving.client import Client
@@ -111,6 +112,19 @@ def test_vllm_gives_the_ids_of_all_its_tokens(
     assert answer.text != ""
     assert answer.finish_reason == "length"
     assert (answer.time_to_first_token_s is not None) == stream
+
+
+def test_both_servers_say_how_likely_the_next_token_is(engines: Engines) -> None:
+    """Float32, and a prefill in both: equal to a thousandth; the chosen token is the likeliest."""
+    clients = [Client.connect(server.url) for server in (engines.speculating, engines.plain)]
+    ids = clients[0].tokenized([{"role": "user", "content": "hello"}])
+    assert ids == clients[1].tokenized([{"role": "user", "content": "hello"}])
+    chosen = clients[1].completion(prompt_token_ids=ids, max_tokens=1).token_ids
+    assert chosen is not None
+    said = [next_logprobs(client, ids, chosen[0], chosen[0]) for client in clients]
+    assert said[0].found == pytest.approx(said[1].found, abs=1e-3)
+    assert said[1].found is not None
+    assert said[1].found <= 0
 
 
 def test_streamed_and_whole_answers_are_the_same(engines: Engines) -> None:

