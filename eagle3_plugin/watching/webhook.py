@@ -1,0 +1,69 @@
+"""An alarm told to a URL: one POST of JSON."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from eagle3_plugin.errors import EngineError, UsageError
+from eagle3_plugin.watching.rule import Verdict
+
+TIMEOUT_S: Final = 10.0
+
+
+@dataclass
+class Webhook:
+    """Where an alarm is told: once, and again after all evidence for it was gone."""
+
+    url: str
+    _is_told: bool = field(init=False, default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        require_url(self.url)
+
+    def tell(self, verdict: Verdict | None, message: Mapping[str, Any]) -> None:
+        """Posts the message when the verdict is an alarm that was not told yet; may raise."""
+        if verdict is None or verdict.evidence == 0:
+            self._is_told = False
+        elif verdict.is_alarm and not self._is_told:
+            post(self.url, message)
+            self._is_told = True
+
+
+def require_url(url: str) -> None:
+    """Raises UsageError for what cannot be posted to."""
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise UsageError(
+            f"--webhook {url!r} is not a URL; expected for example https://example.com/hook"
+        )
+
+
+def post(url: str, message: Mapping[str, Any]) -> None:
+    """Posts the message; raises EngineError unless the answer's status is of the 200s.
+
+    Only the host is named in errors: the rest of such a URL is often a secret.
+    """
+    body = json.dumps(message).encode()
+    headers = {"Content-Type": "application/json"}
+    host = urlsplit(url).hostname
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=TIMEOUT_S):
+            return
+    except urllib.error.HTTPError as error:
+        found = f"answered {error.code}"
+    except OSError as error:
+        found = f"does not answer: {getattr(error, 'reason', None) or error}"
+    raise EngineError(
+        f"the webhook at {host} {found}; expected a status of the 200s",
+        hint="The alarm is posted again at the next reading.",
+    )

@@ -1,0 +1,87 @@
+"""The readings of the last seconds, and what they come to; a restarted engine begins anew."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from eagle3_plugin.serving.acceptance import AcceptanceCounts
+from eagle3_plugin.watching.reading import Reading
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened between two readings. counts: None without speculation."""
+
+    elapsed_s: float
+    num_generated_tokens: float
+    num_finished: float
+    counts: AcceptanceCounts | None
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.num_generated_tokens / self.elapsed_s if self.elapsed_s else 0.0
+
+
+@dataclass
+class Window:
+    """The readings of the last `length_s` seconds, and one before them to count from.
+
+    num_restarts: times that a counter fell, which only a restart makes it do.
+    """
+
+    length_s: float
+    num_restarts: int = 0
+    _readings: deque[Reading] = field(default_factory=deque, repr=False)
+
+    def add(self, reading: Reading) -> Step | None:
+        """What happened since the reading before; None for the first one of an engine's life."""
+        last = self._readings[-1] if self._readings else None
+        if last is not None and _restarted(last, reading):
+            self.num_restarts += 1
+            self._readings.clear()
+            last = None
+        self._readings.append(reading)
+        while len(self._readings) > 2 and reading.time_s - self._readings[1].time_s > self.length_s:
+            self._readings.popleft()
+        return None if last is None else between(last, reading)
+
+    @property
+    def total(self) -> Step | None:
+        """What happened in the window; None before the second reading."""
+        if len(self._readings) < 2:
+            return None
+        return between(self._readings[0], self._readings[-1])
+
+    @property
+    def num_running(self) -> float:
+        """The mean of the readings in the window."""
+        readings = self._readings
+        return sum(r.num_running for r in readings) / len(readings) if readings else 0.0
+
+    @property
+    def latest(self) -> Reading | None:
+        return self._readings[-1] if self._readings else None
+
+
+def between(before: Reading, after: Reading) -> Step:
+    """The difference of two readings of one engine's life."""
+    counts = None
+    if before.counts is not None and after.counts is not None:
+        counts = after.counts - before.counts
+    return Step(
+        after.time_s - before.time_s,
+        after.num_generated_tokens - before.num_generated_tokens,
+        after.num_finished - before.num_finished,
+        counts,
+    )
+
+
+def _restarted(before: Reading, after: Reading) -> bool:
+    pairs = [
+        (before.num_generated_tokens, after.num_generated_tokens),
+        (before.num_finished, after.num_finished),
+    ]
+    if before.counts is not None and after.counts is not None:
+        pairs.append((before.counts.num_rounds, after.counts.num_rounds))
+    return any(later < earlier for earlier, later in pairs)
