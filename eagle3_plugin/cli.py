@@ -9,11 +9,14 @@ from typing import Annotated
 import typer
 
 from eagle3_plugin import console
-from eagle3_plugin.arguments import AsJson, PromptFile, bench_prompts
+from eagle3_plugin.arguments import AsJson
+from eagle3_plugin.cli_bench import bench
 from eagle3_plugin.cli_draft import check, convert, inspect, score
 from eagle3_plugin.cli_plan import plan
+from eagle3_plugin.cli_report import report
 from eagle3_plugin.cli_serve import WithWords, serve
 from eagle3_plugin.cli_tune import tune
+from eagle3_plugin.cli_watch import watch
 from eagle3_plugin.errors import Eagle3Error, UsageError
 
 app = typer.Typer(
@@ -45,45 +48,9 @@ for verb in (inspect, check, convert, score):
     app.command()(verb)
 
 
-@app.command()
-def bench(
-    url: Annotated[str, typer.Argument(help="A running OpenAI-compatible server.")],
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", help="The same engine without speculation.")
-    ] = None,
-    prompts: PromptFile = None,
-    humaneval: Annotated[
-        int | None,
-        typer.Option("--humaneval", min=1, help="The first N problems of HumanEval instead."),
-    ] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1)] = 1,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1)] = 128,
-    temperature: Annotated[float, typer.Option("--temperature", min=0)] = 0.0,
-    as_json: AsJson = False,
-) -> None:
-    """Measure acceptance and speed of a running server; compare its output with a baseline's."""
-    from eagle3_plugin.serving.bench import bench as run_bench
-    from eagle3_plugin.show import show_bench
-
-    asked = bench_prompts(prompts, humaneval)
-    with console.progress_bar("bench", hidden=as_json) as update:
-        result = run_bench(
-            url,
-            asked,
-            baseline_url=baseline,
-            concurrency=concurrency,
-            max_tokens=max_new_tokens,
-            temperature=temperature,
-            progress=lambda phase, done, total: update(done, total, phase),
-        )
-    if as_json:
-        console.print_json(result.to_json())
-    else:
-        show_bench(result)
-    if result.equality is not None and result.equality.num_equal < result.equality.num_compared:
-        raise typer.Exit(1)
-
-
+app.command(cls=WithWords)(bench)
+app.command()(report)
+app.command()(watch)
 app.command()(plan)
 app.command(cls=WithWords)(serve)
 app.command(cls=WithWords)(tune)
@@ -126,7 +93,13 @@ def demo(
     python: Annotated[
         str | None, typer.Option("--python", help="The Python of the engine's environment.")
     ] = None,
-    variant: Annotated[str, typer.Option("--variant", help="The tiny draft to train.")] = "llama",
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", help="The tiny draft to train.", show_default="llama"),
+    ] = None,
+    vl: Annotated[
+        bool, typer.Option("--vl", help="A tiny Qwen3-VL, shown pictures, in place of a Qwen3.")
+    ] = False,
     work: Annotated[
         Path | None, typer.Option("--work", help="Keep converted draft and logs in this folder.")
     ] = None,
@@ -135,7 +108,10 @@ def demo(
     """Train a tiny pair, convert the draft, serve it with and without speculation, and compare."""
     from eagle3_plugin.demo import run_demo
 
-    result = run_demo(engine=engine, variant=variant, python=python, work=work, quiet=as_json)
+    if vl and variant is not None:
+        raise UsageError("--vl and --variant name two pairs; expected one of them")
+    chosen = None if vl else variant or "llama"
+    result = run_demo(engine=engine, variant=chosen, python=python, work=work, quiet=as_json)
     if as_json:
         console.print_json(result.to_json())
     if not result.ok:

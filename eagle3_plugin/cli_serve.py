@@ -118,7 +118,7 @@ def serve(
     }
     kept = profile or _kept_profile(judged, (target, draft), where)
     wanted = _wanted(settings, judged, where, gpu, made_for, kept)
-    flight = _checked(draft, target, judged, interpreter, force=force, dry_run=dry_run)
+    flight = _checked(draft, target, judged, interpreter, words, force=force, dry_run=dry_run)
     chosen = _chosen(wanted, judged, (target, draft), gpu, num_gpus, made_for, words, kept)
     port = port or PORTS[judged]
     served = Served(judged, interpreter, target, draft, port, where)
@@ -185,7 +185,14 @@ def _python(engine: Engine, dry_run: bool) -> str:
 
 
 def _checked(
-    draft: str, target: str, engine: Engine, python: str, *, force: bool, dry_run: bool
+    draft: str,
+    target: str,
+    engine: Engine,
+    python: str,
+    words: Sequence[str],
+    *,
+    force: bool,
+    dry_run: bool,
 ) -> Preflight:
     """The preflight, printed; errors end here, but for --force."""
     from eagle3_plugin.serving.preflight import NOT_FOUND, Preflight, installed, preflight
@@ -193,7 +200,7 @@ def _checked(
 
     try:
         here = NOT_FOUND if dry_run and python == "python" else installed(engine, python)
-        flight = preflight(draft, target, engine, here, needs_engine=not dry_run)
+        flight = preflight(draft, target, engine, here, needs_engine=not dry_run, words=words)
     except OfflineError as error:
         if not (force or dry_run):
             raise

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from eagle3_plugin import console
 from eagle3_plugin.demo_engines import CHAIN, DemoEngine, choose
+from eagle3_plugin.demo_subjects import Asked, Subject, text_subject, vl_subject
 from eagle3_plugin.engines.plugins import registered
 from eagle3_plugin.errors import EngineError
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from eagle3_plugin.serving.bench import BenchResult
     from eagle3_plugin.serving.process import Server
 
-NUM_PROMPTS = 12
-MAX_TOKENS = 128
 LAYOUTS = {
     "vllm": "vLLM's",
     "sglang": "SGLang's",
@@ -36,12 +35,9 @@ LAYOUTS = {
 
 
 @dataclass(frozen=True)
-class Demo:
-    """What the demo saw. expected_*: the oracle's, on the same prompts; bench: by engine."""
+class Seen:
+    """One modality. expected_*: the oracle's, on the same prompts; bench: by engine."""
 
-    target: str
-    draft: str
-    converted: str
     expected_num_rounds: int
     expected_tokens_per_verify: float
     bench: Mapping[str, BenchResult]
@@ -52,15 +48,48 @@ class Demo:
         return all(map(_is_ok, self.bench.values()))
 
     def to_json(self) -> dict[str, Any]:
-        """The public form, schema 1."""
+        """All fields."""
         bench = {engine: result.to_json() for engine, result in self.bench.items()}
-        return {"schema": 1, "ok": self.ok, **vars(self), "bench": bench}
+        return {**vars(self), "bench": bench}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo saw, by modality. answer: to the first picture, by engine."""
+
+    target: str
+    draft: str
+    converted: str
+    seen: Mapping[str, Seen]
+    answer: Mapping[str, str]
+
+    @property
+    def ok(self) -> bool:
+        return all(seen.ok for seen in self.seen.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The public form, schema 1; what was seen of text is at the top too."""
+        modalities = {name: seen.to_json() for name, seen in self.seen.items()}
+        named = {"target": self.target, "draft": self.draft, "converted": self.converted}
+        return {
+            "schema": 1,
+            "ok": self.ok,
+            **named,
+            **modalities["text"],
+            "modalities": modalities,
+            "answer": dict(self.answer),
+        }
 
 
 def run_demo(
-    *, engine: str | None, variant: str, python: str | None, work: Path | None, quiet: bool
+    *,
+    engine: str | None,
+    variant: str | None,
+    python: str | None,
+    work: Path | None,
+    quiet: bool,
 ) -> Demo:
-    """Runs all steps; prints what it does unless quiet."""
+    """Runs all steps; prints what it does unless quiet. variant: None = the Qwen3-VL pair."""
     engines = choose(engine, python)
     with ExitStack() as stack:
         folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eagle3-")))
@@ -93,33 +122,34 @@ class _Steps:
     folder: Path
     quiet: bool
 
-    def run(self, variant: str) -> Demo:
-        from eagle3_plugin.tiny import tiny_pair
-
-        self._say(f"1. train a tiny Qwen3 and its EAGLE-3 draft ({variant}; cached afterwards)")
-        pair = tiny_pair(variant)
-        self._say(f"   target {console.shown(pair.target)}\n   draft  {console.shown(pair.draft)}")
-        converted = self._convert(pair.draft, pair.target)
-        prompts = [list(p) for p in pair.prompts[:NUM_PROMPTS]]
-        expected = self._score(converted, pair.target, prompts)
-        bench = {}
+    def run(self, variant: str | None) -> Demo:
+        kind = "Qwen3-VL" if variant is None else f"Qwen3 ({variant})"
+        self._say(f"1. train a tiny {kind} and its EAGLE-3 draft (cached afterwards)")
+        subject = vl_subject() if variant is None else text_subject(variant)
+        shown = console.shown
+        self._say(f"   target {shown(subject.target)}\n   draft  {shown(subject.draft)}")
+        converted = self._convert(subject.draft, subject.target)
+        expected = self._score(converted, subject)
+        bench: dict[str, dict[str, BenchResult]] = {name: {} for name in subject.asked}
+        answer: dict[str, str] = {}
         for index, engine in enumerate(self.engines):
             version = self._prove_plugin(engine)
             self._say(
                 f"{4 + 2 * index}. serve it with {engine.title} {version} (plugin proved in "
                 "place), with and without"
             )
-            bench[engine.name] = self._serve(engine, pair.target, converted, prompts, index)
-        done = Demo(
-            target=str(pair.target),
-            draft=str(pair.draft),
-            converted=str(converted),
-            expected_num_rounds=expected.num_rounds,
-            expected_tokens_per_verify=expected.tokens_per_verify[CHAIN],
-            bench=bench,
-        )
+            measured, said = self._serve(engine, subject, converted, index)
+            for name, result in measured.items():
+                bench[name][engine.name] = result
+            if said is not None:
+                answer[engine.name] = said
+        seen = {
+            name: Seen(score.num_rounds, score.tokens_per_verify[CHAIN], bench[name])
+            for name, score in expected.items()
+        }
+        done = Demo(str(subject.target), str(subject.draft), str(converted), seen, answer)
         if not self.quiet:
-            self._summary(done)
+            self._summary(done, subject)
         return done
 
     def _convert(self, draft: Path, target: Path) -> Path:
@@ -144,9 +174,8 @@ class _Steps:
         )
         return out
 
-    def _score(self, draft: Path, target: Path, prompts: list[list[int]]) -> ScoreResult:
+    def _score(self, draft: Path, subject: Subject) -> dict[str, ScoreResult]:
         from eagle3_plugin.draft.checkpoint import Checkpoint
-        from eagle3_plugin.draft.prompts import Prompt
         from eagle3_plugin.draft.read import read_draft
         from eagle3_plugin.draft.reference import read_weights
         from eagle3_plugin.draft.score import score
@@ -154,21 +183,24 @@ class _Steps:
 
         self._say("3. score it without an engine")
         source = read_draft(Checkpoint.open(resolve(str(draft))))
-        with console.progress_bar("score", hidden=self.quiet) as update:
-            result = score(
-                source.config,
-                read_weights(source),
-                source.vocab_map,
-                target,
-                [Prompt("prompt_token_ids", tuple(p)) for p in prompts],
-                chain=CHAIN,
-                max_new_tokens=MAX_TOKENS,
-                ignore_end=True,
-                progress=update,
-            )
-        value = result.tokens_per_verify[CHAIN]
-        self._say(f"   {value:.3f} tokens per verify with a chain of {CHAIN} (oracle, float32)")
-        return result
+        results = {}
+        for name, asked in subject.asked.items():
+            with console.progress_bar(f"score {name}", hidden=self.quiet) as update:
+                results[name] = score(
+                    source.config,
+                    read_weights(source),
+                    source.vocab_map,
+                    subject.target,
+                    asked.prompts,
+                    chain=CHAIN,
+                    max_new_tokens=asked.max_tokens,
+                    ignore_end=asked.ignore_end,
+                    progress=update,
+                )
+            value = results[name].tokens_per_verify[CHAIN]
+            figure = f"{value:.3f} tokens per verify with a chain of {CHAIN}"
+            self._say(f"   {name}: {figure} (oracle, float32)")
+        return results
 
     def _prove_plugin(self, engine: DemoEngine) -> str:
         """The engine's version; raises EngineError when the plugin is not in place there."""
@@ -181,25 +213,34 @@ class _Steps:
         return str(report["engine_version"])
 
     def _serve(
-        self, engine: DemoEngine, target: Path, draft: Path, prompts: list[list[int]], index: int
-    ) -> BenchResult:
+        self, engine: DemoEngine, subject: Subject, draft: Path, index: int
+    ) -> tuple[dict[str, BenchResult], str | None]:
+        """Each modality's measurement, and the answer to the first picture, if there is one."""
+        with ExitStack() as stack:
+            baseline, speculative = (
+                stack.enter_context(self._server(engine, subject.target, d)) for d in (None, draft)
+            )
+            self._say(f"{5 + 2 * index}. the same prompts to both")
+            images = subject.asked.get("image")
+            answer = None if images is None else _first_answer(speculative.url, images)
+            measured = {
+                name: self._measured(name, asked, speculative.url, baseline.url)
+                for name, asked in subject.asked.items()
+            }
+            return measured, answer
+
+    def _measured(self, name: str, asked: Asked, url: str, baseline_url: str) -> BenchResult:
         from eagle3_plugin.serving.bench import bench
 
-        with ExitStack() as stack:
-            servers = [stack.enter_context(self._server(engine, target, d)) for d in (None, draft)]
-            self._say(
-                f"{5 + 2 * index}. the same {len(prompts)} prompts to both, "
-                f"{MAX_TOKENS} tokens each"
+        with console.progress_bar(f"bench {name}", hidden=self.quiet) as update:
+            return bench(
+                url,
+                asked.bodies,
+                baseline_url=baseline_url,
+                max_tokens=asked.max_tokens,
+                ignore_eos=asked.ignore_end,
+                progress=lambda phase, done, total: update(done, total, f"{name}, {phase}"),
             )
-            with console.progress_bar("bench", hidden=self.quiet) as update:
-                return bench(
-                    servers[1].url,
-                    [{"prompt_token_ids": p} for p in prompts],
-                    baseline_url=servers[0].url,
-                    max_tokens=MAX_TOKENS,
-                    ignore_eos=True,
-                    progress=lambda phase, done, total: update(done, total, phase),
-                )
 
     @contextmanager
     def _server(self, engine: DemoEngine, target: Path, draft: Path | None) -> Iterator[Server]:
@@ -213,38 +254,18 @@ class _Steps:
             self._say(f"   {name} up in {time.monotonic() - begin:.0f} s")
             yield server
 
-    def _summary(self, done: Demo) -> None:
-        from eagle3_plugin.show import SERVE_LINES, show_bench
+    def _summary(self, done: Demo, subject: Subject) -> None:
+        from eagle3_plugin.demo_summary import show_demo
 
-        for engine in self.engines:
-            console.out.print()
-            if len(self.engines) > 1:
-                console.out.print(engine.title, style="bold")
-            show_bench(done.bench[engine.name])
-        if len(self.engines) > 1:
-            self._side_by_side(done)
-        console.out.print(
-            f"expected by the oracle: {done.expected_tokens_per_verify:.2f} tokens per verify\n"
-            "(speed of a tiny model on a CPU says nothing about a GPU; equality and acceptance do)"
-        )
-        lines: list[str] = []
-        for name in done.bench:
-            lines.append(f"eagle3 check DRAFT --target TARGET --engine {name}")
-            lines.append(SERVE_LINES[name]("TARGET", "DRAFT"))
-        console.print_next(*lines)
-
-    def _side_by_side(self, done: Demo) -> None:
-        expected = (done.expected_num_rounds, done.expected_tokens_per_verify)
-        rows = [["oracle", str(expected[0]), f"{expected[1]:.3f}"]]
-        for engine in self.engines:
-            counts = done.bench[engine.name].acceptance
-            assert counts is not None
-            shown = f"{counts.tokens_per_verify or 0:.3f}"
-            rows.append([engine.title, str(counts.num_rounds), shown])
-        console.out.print()
-        title = f"the same draft, prompts and chain of {CHAIN}"
-        console.print_table(title, ["", "rounds", "tokens per verify"], rows)
+        show_demo(done, subject, self.engines)
 
     def _say(self, text: str) -> None:
         if not self.quiet:
             console.out.print(text, markup=False)
+
+
+def _first_answer(url: str, asked: Asked) -> str:
+    from eagle3_plugin.serving.client import Client
+
+    body = dict(asked.bodies[0])
+    return Client.connect(url).completion(**body, max_tokens=asked.max_tokens).text

@@ -13,8 +13,6 @@ from eagle3_plugin.engines.vllm import command as vllm
 if TYPE_CHECKING:
     from eagle3_plugin.draft.check import Report
     from eagle3_plugin.draft.convert import Conversion
-    from eagle3_plugin.draft.rounds import ScoreResult
-    from eagle3_plugin.draft.sweep import SweepResult
     from eagle3_plugin.serving.bench import BenchResult
 
 SERVE_LINES: Mapping[str, Callable[[str, str], str]] = {
@@ -52,7 +50,13 @@ def show_report(report: Report, draft: str, target: str | None) -> None:
         colour = console.COLOURS[finding.severity]
         console.out.print(f"[{colour}]{finding.severity}[/] \\[{finding.id}] ", end="")
         console.out.print(finding.found, markup=False)
-        for label, text in (("expected", finding.expected), ("remedy", finding.remedy)):
+        does = finding.with_plugin if report.plugin else finding.stock
+        explained = does if finding.severity in ("error", "warning") else ""
+        for label, text in (
+            (with_plugin, explained),
+            ("expected", finding.expected),
+            ("remedy", finding.remedy),
+        ):
             if text:
                 console.out.print(f"    {label}: {text}", markup=False)
     if report.ok:
@@ -74,55 +78,6 @@ def show_conversion(done: Conversion, target: str | None) -> None:
     engines = {"speculators": ["vllm"], "universal": ["vllm", "sglang"]}
     wanted = engines.get(done.dialect, [done.dialect])
     print_next(*(SERVE_LINES[engine](target or "TARGET", done.out) for engine in wanted))
-
-
-def show_score(result: ScoreResult, draft: str, target: str, *, saved: bool) -> None:
-    lengths = list(result.tokens_per_verify)
-    sets = {name: values for name, values in result.prompt_sets.items() if values}
-    rows = [["all", *(f"{result.tokens_per_verify[k]:.2f}" for k in lengths)]]
-    if len(sets) > 1:
-        rows += [[n, *(f"{v[k]:.2f}" for k in lengths)] for n, v in sets.items()]
-    title = f"tokens per verify, measured on {len(result.prompts)} prompts, {result.dtype}"
-    print_table(title, ["chain", *map(str, lengths)], rows)
-    if result.trees:
-        print_table(
-            "trees as SGLang drafts them (steps, topk, draft tokens)",
-            ["tree", "tokens per verify", "rounds"],
-            [[str(t.shape), f"{t.tokens_per_verify or 0:.2f}", str(sum(t.rounds_per_prompt))]
-             for t in result.tree_scores],
-        )  # fmt: skip
-    positions = [str(i + 1) for i in range(result.chain)]
-    rates = [console.percent(r) for r in result.acceptance_rate]
-    conditional = [console.percent(r) for r in result.acceptance_rate_conditional]
-    print_table(
-        f"acceptance by draft position, chain {result.chain}",
-        ["position", *positions],
-        [["accepted", *rates], ["if all before were", *conditional]],
-    )
-    if saved:
-        console.out.print("kept in eagle3.json as the expected acceptance")
-    else:
-        print_next(f"eagle3 score {draft} --target {target} --sweep-taps")
-
-
-def show_sweep(result: SweepResult, draft: str, target: str) -> None:
-    rows = [
-        [", ".join(map(str, t.taps)), "; ".join(t.names), f"{t.tokens_per_start:.3f}",
-         f"{t.loss_nats:.4f}"]
-        for t in result.ranking
-    ]  # fmt: skip
-    columns = ["taps (boundaries)", "which", "tokens per start", "loss (nats)"]
-    print_table("which taps was it trained on?", columns, rows)
-    confidence = "-" if result.confidence is None else f"{100 * result.confidence:.0f} %"
-    console.out.print(
-        f"best: {list(result.best.taps)}, confidence {confidence}, by {result.margin_nats:.4f} nats"
-    )
-    if result.best.taps == result.stated:
-        console.out.print("[green]the draft says so too[/]")
-    else:
-        taps = ",".join(map(str, result.best.taps))
-        console.out.print(f"[yellow]the draft says {list(result.stated)}[/]")
-        print_next(f"eagle3 convert {draft} OUT --to universal --target {target} --taps {taps}")
 
 
 def show_bench(result: BenchResult) -> None:

@@ -26,6 +26,8 @@ VERBS = (
     "plan",
     "serve",
     "bench",
+    "report",
+    "watch",
     "tune",
     "plugins",
     "demo",

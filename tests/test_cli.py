@@ -154,6 +154,14 @@ def test_check_passes_with_the_plugin_and_fails_for_stock(
         (["inspect", "no/such/place"], "no/such/place"),
         (["convert", "DRAFT", "OUT", "--to", "gguf"], "--to takes one of"),
         (["inspect", "DRAFT", "--ids", "layers"], "--ids layers: expected output or boundary"),
+        (
+            ["check", "DRAFT", "--image-embedding", "both"],
+            "--image-embedding both: expected placeholder or visual",
+        ),
+        (
+            ["convert", "DRAFT", "OUT", "--to", "vllm", "--deepstack-tap", "both"],
+            "--deepstack-tap both: expected before or after",
+        ),
         (["inspect", "DRAFT", "--taps", "2,x"], "--taps 2,x: expected boundaries"),
         (["inspect", "DRAFT", "--dialect", "gguf"], "unknown dialect 'gguf'"),
         (["check", "DRAFT", "--engine", "trt"], "unknown engine 'trt'"),

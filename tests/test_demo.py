@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from eagle3_plugin.demo import Demo, dialect_for
+from eagle3_plugin.demo import Demo, Seen, dialect_for
 from eagle3_plugin.demo_engines import DemoEngine, choose
 from eagle3_plugin.errors import EngineError, UsageError
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.serving.bench import BenchResult, Equality, Speed
+from eagle3_plugin.show_picture import as_text
 from tests.drafts import draft_config
 
 VLLM, SGLANG = DemoEngine("vllm", "v"), DemoEngine("sglang", "s")
@@ -136,6 +138,10 @@ def _bench(num_equal: int, accepted_draft_tokens: int) -> BenchResult:
     return BenchResult("u", "b", "m", 1, 4, 0.0, speed, speed, counts, equality)
 
 
+def _demo(bench: dict[str, BenchResult]) -> Demo:
+    return Demo("t", "d", "c", {"text": Seen(4, 2.0, bench)}, {})
+
+
 @pytest.mark.parametrize(
     ("benches", "ok"),
     [
@@ -150,13 +156,13 @@ def test_it_is_a_success_when_every_engine_equals_its_baseline_and_accepts(
     benches: list[BenchResult], ok: bool
 ) -> None:
     by_engine = dict(zip(("vllm", "sglang"), benches, strict=False))
-    assert Demo("t", "d", "c", 4, 2.0, by_engine).ok is ok
+    assert _demo(by_engine).ok is ok
 
 
 def test_the_json_has_a_measurement_for_each_engine() -> None:
-    done = Demo("t", "d", "c", 4, 2.0, {"vllm": _bench(2, 4), "sglang": _bench(2, 4)})
+    done = _demo({"vllm": _bench(2, 4), "sglang": _bench(2, 4)})
     found = json.loads(json.dumps(done.to_json()))
-    assert {key: value for key, value in found.items() if key != "bench"} == {
+    assert {key: value for key, value in found.items() if key not in ("bench", "modalities")} == {
         "schema": 1,
         "ok": True,
         "target": "t",
@@ -164,5 +170,23 @@ def test_the_json_has_a_measurement_for_each_engine() -> None:
         "converted": "c",
         "expected_num_rounds": 4,
         "expected_tokens_per_verify": 2.0,
+        "answer": {},
     }
+    assert list(found["modalities"]) == ["text"]
     assert [found["bench"][e]["acceptance"]["num_rounds"] for e in ("vllm", "sglang")] == [4, 4]
+
+
+def test_a_failure_with_images_is_a_failure() -> None:
+    seen = {name: Seen(4, 2.0, {"vllm": _bench(n, 4)}) for name, n in (("text", 2), ("image", 1))}
+    assert not Demo("t", "d", "c", seen, {}).ok
+
+
+def test_a_picture_is_two_pixels_a_character() -> None:
+    image = Image.new("RGB", (64, 64), (255, 255, 255))
+    image.paste((255, 0, 0), (0, 0, 32, 32))
+    text = as_text(image)
+    lines = text.plain.splitlines()
+    assert (len(lines), {len(line) for line in lines}) == (16, {32})
+    styles = [str(span.style) for span in text.spans]
+    assert styles[0] == "#ff0000 on #ff0000"
+    assert styles[-1] == "#ffffff on #ffffff"
