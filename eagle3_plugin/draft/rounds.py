@@ -164,6 +164,11 @@ class ScoreResult:
         return tuple(len(prompt.rounds(self.chain)) for prompt in self.prompts)
 
     @property
+    def accepted_draft_tokens_per_prompt(self) -> tuple[int, ...]:
+        """Accepted draft tokens of each prompt with the longest chain, without the bonus."""
+        return tuple(sum(r.num_accepted for r in p.rounds(self.chain)) for p in self.prompts)
+
+    @property
     def num_rounds(self) -> int:
         return sum(self.rounds_per_prompt)
 
@@ -256,6 +261,7 @@ class ScoreResult:
             "modalities": {name: one.to_json() for name, one in self.modalities.items()},
             "prompt_sets": {name: _string_keys(v) for name, v in self.prompt_sets.items()},
             "rounds_per_prompt": list(self.rounds_per_prompt),
+            "accepted_draft_tokens_per_prompt": list(self.accepted_draft_tokens_per_prompt),
             "rank_wise": {
                 "topk": self.num_ranks,
                 "acceptance_rate_conditional": [list(d) for d in self.rank_rate_conditional],

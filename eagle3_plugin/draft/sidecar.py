@@ -72,6 +72,7 @@ def with_expected_acceptance(kept: Json, score: Json, target: str, day: str) -> 
     keys = (
         "chain", "dtype", "num_prompts", "num_rounds", "max_new_tokens", "tokens_per_verify",
         "acceptance_rate", "acceptance_rate_conditional", "prompt_sets", "rank_wise", "trees",
+        "rounds_per_prompt", "accepted_draft_tokens_per_prompt",
     )  # fmt: skip
     measured = {key: score[key] for key in keys}
     by = f"eagle3_plugin {__version__}"

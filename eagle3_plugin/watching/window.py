@@ -59,10 +59,6 @@ class Window:
         readings = self._readings
         return sum(r.num_running for r in readings) / len(readings) if readings else 0.0
 
-    @property
-    def latest(self) -> Reading | None:
-        return self._readings[-1] if self._readings else None
-
 
 def between(before: Reading, after: Reading) -> Step:
     """The difference of two readings of one engine's life."""

@@ -181,6 +181,7 @@ def test_the_json_form() -> None:
         },
         "prompt_sets": {"code": {"1": 1.5, "2": 1.5}},
         "rounds_per_prompt": [2],
+        "accepted_draft_tokens_per_prompt": [1],
         "trees": [
             {
                 "num_steps": 2,

@@ -199,6 +199,7 @@ def test_the_json_form_has_these_keys(result: ScoreResult) -> None:
         "modalities",
         "prompt_sets",
         "rounds_per_prompt",
+        "accepted_draft_tokens_per_prompt",
         "rank_wise",
         "trees",
     ]

@@ -16,6 +16,7 @@ from eagle3_plugin.settings import Settings, chain
 from eagle3_plugin.tiny import VL_VARIANTS, tiny_vl_pair
 from tests.engines.jobs import Job, num_prompt_tokens, run_jobs
 from tests.engines.parity import judge_trees
+from tests.engines.sglang_parity import asked_for
 from tests.engines.vl_parity import image_prompts, text_prompts
 
 Record = Callable[[str, object], None]
@@ -39,7 +40,7 @@ SHAPES = [
     for marks in [[pytest.mark.matrix] if shape == TREE and variant not in COVERING else []]
 ]
 TOGETHER: dict[str, Any] = {
-    "batches": [[0, 3, 1, 5], [4, 2, 8], [6, 7, 3, 0]],
+    "batches": [[0, 3, 1, 5], [4, 2, 8, 10], [6, 7, 9, 3]],
     "engine": {"chunked_prefill_size": 32, "disable_radix_cache": False},
 }
 """Text and images in a batch, in chunks, some of them a second time."""
@@ -48,9 +49,7 @@ TOGETHER: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """(variant, how it is served) -> its job and result; one process imports SGLang for all."""
-    items = [item for item in request.session.items if item.module is request.module]  # type: ignore[attr-defined]
-    calls = [item.callspec.params for item in items if hasattr(item, "callspec")]
-    shapes = {(p["variant"], p["shape"]) for p in calls if "shape" in p}
+    shapes = {*asked_for(request), *((variant, CHAIN) for variant in IN_STOCK)}
     pairs = {variant: tiny_vl_pair(variant) for variant in VL_VARIANTS}
     pair = pairs["text_only"]
     prompts = [*text_prompts(pair, NUM_TEXT), *image_prompts(pair, NUM_OF_EACH)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoModelForCausalLM, AutoProcessor, Qwen3VLForConditionalGeneration
 
 from eagle3_plugin.draft.checkpoint import Checkpoint
@@ -22,6 +23,7 @@ from eagle3_plugin.draft.score import draft_for, score_on
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.hub import resolve
 from eagle3_plugin.tiny import VL_VARIANTS, VlPair, tiny_pair, tiny_vl_pair
+from eagle3_plugin.tiny.__main__ import main
 from eagle3_plugin.tiny.vl_batches import Batch, dialogue_batch
 from eagle3_plugin.tiny.vl_dialogues import KINDS, Dialogue, Kind, dialogues
 
@@ -100,18 +102,18 @@ def test_the_prompts_are_answered_through_transformers_own_generate(pair: VlPair
     lines = [json.loads(line) for line in pair.image_prompts.read_text().splitlines()]
     right = []
     for line, answer in zip(lines, pair.answers, strict=True):
-        for message in line["messages"]:
-            for part in message["content"] if isinstance(message["content"], list) else ():
-                if part["type"] == "image_url":
-                    file = pair.image_prompts.parent / part["image_url"]["url"]
-                    part.update(type="image", image=str(file))
-        inputs = processor.apply_chat_template(
-            line["messages"],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
+        urls = [
+            part["image_url"]["url"]
+            for message in line["messages"]
+            if isinstance(message["content"], list)
+            for part in message["content"]
+            if part["type"] == "image_url"
+        ]
+        text = processor.apply_chat_template(
+            line["messages"], tokenize=False, add_generation_prompt=True
         )
+        images = [Image.open(pair.image_prompts.parent / url) for url in urls]
+        inputs = processor(text=[text], images=images, return_tensors="pt")
         out = model.generate(**inputs, max_new_tokens=80, do_sample=False)
         said = out[0, inputs["input_ids"].shape[1] :]
         right.append(processor.decode(said, skip_special_tokens=True) == answer)
@@ -224,3 +226,9 @@ def test_a_draft_that_is_fed_what_stock_engines_feed_drafts_next_to_nothing(
     wrong = _tokens_per_verify(target, tiny_vl_pair(variant), "image", **wired)
     record_property("figure", f"tiny Qwen3-VL {variant} with {wired}: image {wrong:.2f}")
     assert wrong < 1.3
+
+
+def test_the_module_names_the_pairs_folders(capsys: pytest.CaptureFixture[str]) -> None:
+    pair = tiny_vl_pair("image_visual")
+    assert main(["image_visual"]) == 0
+    assert capsys.readouterr().out == f"image_visual\t{pair.target}\t{pair.draft}\n"

@@ -74,4 +74,3 @@ def test_the_load_is_the_mean_of_the_window() -> None:
     for time_s, running in ((0, 1), (1, 2), (2, 6)):
         window.add(reading(time_s, 0, running))
     assert window.num_running == 3
-    assert window.latest == reading(2, 0, 6)

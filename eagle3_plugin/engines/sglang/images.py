@@ -2,9 +2,9 @@
 
 Stock SGLang 0.5.23 gives every draft the target's merged embeddings at prefill
 (speculative/eagle_worker_v2.py:960-1033), whatever the draft embeds and however narrow it is. Ids
-at image positions are hashes there, and where a chunk of the prefill ends inside an image the draft
-looks such a hash up. A tap at the entry of the first layers is taken after the deepstack features
-are added (models/qwen3_vl.py:1254-1272).
+at image positions are hashes there. Where a chunk of the prefill ends inside an image, the draft
+gets the token that was sampled after the chunk. A tap at the entry of the first layers is taken
+after the deepstack features are added (models/qwen3_vl.py:1254-1272).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.engines.draft_config import CANONICAL_KEY, canonical_config
 from eagle3_plugin.errors import EngineError
 
@@ -54,7 +55,7 @@ def prefill_as_trained(
     """
     module = worker.draft_runner.model
     draft = getattr(module, "draft", None)
-    if target_embeds is None or draft is None:
+    if target_embeds is None or not isinstance(draft, DraftConfig):
         return original(worker, batch, target_states, next_ids, target_embeds, **kwargs)
     ids, is_visual = _placeholders(batch)
     embeds = module.model.embed_tokens(ids)
@@ -82,6 +83,7 @@ def _set_deepstack_tap(target: Any, draft: Any) -> None:
     """Lets a Qwen3-VL target add the deepstack features after the capture, for a draft tapped so.
 
     SGLang has that order for training (`use_hf_deepstack_order`); sums then round in another order.
+    draft: its config, with the taps written out.
     """
     decoder: Any = getattr(target, "model", None)
     added_after = getattr(decoder, "deepstack_embed_to_decoder_layer", ())
