@@ -109,7 +109,7 @@ def test_images_are_drafted_better_where_stock_is_wrong(
     record_property(
         "figure",
         f"SGLang, {variant}, {CHAIN}, images: tokens per verify stock {figures[0]:.2f}, "
-        f"plugin {figures[1]:.2f}",
+        f"plugin {figures[1]:.2f} (a draft trained to notice)",
     )
     assert stock["outputs"] == plugin["outputs"]
     assert stock["rounds"][TEXT] == plugin["rounds"][TEXT]
