@@ -20,7 +20,7 @@ from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.settings import Settings, chain
 from tests.drafts import draft_config
 from tests.engines.jobs import Job, JobPrompt, num_prompt_tokens, oracle_trees, run_jobs
-from tests.engines.parity import judge_trees
+from tests.engines.parity import judge_trees, same_tree
 from tests.engines.random_target import picture, write_random_vl_target
 from tests.engines.random_vl_drafts import SECTION, write_loud_draft, write_vl_draft
 
@@ -185,12 +185,11 @@ def test_busy_requests_draft_the_oracles_tokens(name: str, results: Results) -> 
     assert result["outputs"] == results["none", "stock"][1]["outputs"][: len(PROMPTS)]
     assert min(result["num_cached_tokens"]) > 0
     assert max(meta["num_retractions"] for meta in result["meta"]) > 0
-    expected = {
-        (one.start + 1, one.tree.tokens)
-        for rounds in oracle_trees(job, result["outputs"], CHAIN)
-        for one in rounds
-    }
-    assert {(one["length"], tuple(one["ids"][1:])) for one in result["verified"]} == expected
+    expected = [one for rounds in oracle_trees(job, result["outputs"], CHAIN) for one in rounds]
+    assert len(result["verified"]) > len(expected)
+    for found in result["verified"]:
+        there = [one for one in expected if one.start + 1 == found["length"]]
+        assert any(same_tree(found, one) for one in there), found
 
 
 def test_a_video_reaches_the_draft_as_the_target_saw_it(results: Results) -> None:
