@@ -20,7 +20,11 @@ UPPER_HALF = "▀"
 
 def show_picture(image: Image) -> None:
     """Prints it WIDTH characters wide, in the colours that the terminal has."""
-    console.out.print(as_text(image))
+    if console.out.color_system is None:
+        size = f"{image.width} x {image.height} pixels"
+        console.out.print(f"(a picture of {size}; a terminal with colours shows it)")
+    else:
+        console.out.print(as_text(image))
 
 
 def as_text(image: Image) -> Text:

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from eagle3_plugin.demo import Demo, Seen, dialect_for
 from eagle3_plugin.demo_engines import DemoEngine, choose
 from eagle3_plugin.errors import EngineError, UsageError
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.serving.bench import BenchResult, Equality, Speed
-from eagle3_plugin.show_picture import as_text
+from eagle3_plugin.show_picture import as_text, show_picture
 from tests.drafts import draft_config
 
 VLLM, SGLANG = DemoEngine("vllm", "v"), DemoEngine("sglang", "s")
@@ -190,3 +191,12 @@ def test_a_picture_is_two_pixels_a_character() -> None:
     styles = [str(span.style) for span in text.spans]
     assert styles[0] == "#ff0000 on #ff0000"
     assert styles[-1] == "#ffffff on #ffffff"
+
+
+def test_without_colours_the_picture_is_named_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("eagle3_plugin.console.out", Console(color_system=None))
+    show_picture(Image.new("RGB", (96, 64)))
+    out = capsys.readouterr().out
+    assert out == "(a picture of 96 x 64 pixels; a terminal with colours shows it)\n"
