@@ -78,8 +78,7 @@ def engines(
     logs = tmp_path_factory.mktemp("logs")
     lines: list[str] = []
 
-    def run(name: str, *flags: str) -> Server:
-        port = free_port()
+    def run(name: str, port: int, *flags: str) -> Server:
         command = _command(vllm_python, random_target, port, *flags)
         return stack.enter_context(
             running(
@@ -93,8 +92,10 @@ def engines(
         )
 
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        speculating = pool.submit(run, "ngram", "--speculative-config", json.dumps(NGRAM))
-        plain = pool.submit(run, "plain")
+        ports = free_port(), free_port()  # not in the threads: their probes meet on one port
+        config = json.dumps(NGRAM)
+        speculating = pool.submit(run, "ngram", ports[0], "--speculative-config", config)
+        plain = pool.submit(run, "plain", ports[1])
         yield Engines(speculating.result(), plain.result(), lines)
 
 
