@@ -73,8 +73,8 @@ def engines(sglang_python: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     logs = tmp_path_factory.mktemp("logs")
     env = _environment(sglang_python)
 
-    def run(name: str) -> Server:
-        port, settings = free_port(), SETTINGS.get(name)
+    def run(name: str, port: int) -> Server:
+        settings = SETTINGS.get(name)
         return stack.enter_context(
             running(
                 _command(sglang_python, port, settings),
@@ -87,7 +87,8 @@ def engines(sglang_python: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         )
 
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        yield Engines(*pool.map(run, ("plain", "chain", "tree")))
+        ports = [free_port() for _ in range(3)]
+        yield Engines(*pool.map(run, ("plain", "chain", "tree"), ports))
 
 
 def _prompts() -> list[list[int]]:
