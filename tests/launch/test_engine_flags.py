@@ -28,7 +28,7 @@ TREE = {
     "speculative_num_draft_tokens": 16,
     "port": 30000,
 }
-LONG_CHAIN = {"method": "eagle3", "model": SEED_A, "num_speculative_tokens": 5}
+LONG_CHAIN = {"method": "eagle3", "model": SEED_A, "num_speculative_tokens": 4}
 SHORT_CHAIN = {"method": "eagle3", "model": SEED_B, "num_speculative_tokens": 3}
 MEANT: dict[str, dict[str, Any]] = {
     "sglang-tensor.sh 0 python3": {
