@@ -52,6 +52,12 @@ def tune(
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", min=2, help="Of each answer.")
     ] = 128,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds", min=0, help="Of measuring at each load, unless times agree sooner."
+        ),
+    ] = 20,
     device: DeviceName = "gpu",
     num_gpus: Annotated[int, typer.Option("--num-gpus", min=1, help="Tensor parallel.")] = 1,
     python: EnginePython = None,
@@ -91,6 +97,7 @@ def tune(
         max_new_tokens=max_new_tokens,
         timeout_s=timeout_s,
         is_proved=True,
+        waves_s=seconds,
     )
     version, is_proved = _checked(draft, target, judged, interpreter, quiet=as_json)
     servers = replace(servers, is_proved=is_proved)

@@ -19,7 +19,7 @@ from eagle3_plugin.serving.launch import PROOFS
 from eagle3_plugin.serving.process import Progress, Proof, free_port, running
 from eagle3_plugin.serving.profile_file import now
 from eagle3_plugin.serving.tune import Measure, Start, Todo
-from eagle3_plugin.serving.waves import follows, waves
+from eagle3_plugin.serving.waves import MOST_S, follows, waves
 from eagle3_plugin.serving.words import SPECULATIVE_CONFIG, value_of
 
 REFUSED: Final = ("--port", "--host", "--api-key")
@@ -31,7 +31,7 @@ class TuneServers:
     """How the servers are started, and what they are asked.
 
     served: its port is not used, each start takes a free one. is_proved: the log must say that
-    our class holds the draft.
+    our class holds the draft. waves_s: see `waves`, for each load.
     """
 
     served: Served
@@ -41,6 +41,7 @@ class TuneServers:
     max_new_tokens: int
     timeout_s: float
     is_proved: bool
+    waves_s: float = MOST_S
 
     def __post_init__(self) -> None:
         found = [name for name in REFUSED if value_of(self.words, name) is not None]
@@ -95,7 +96,7 @@ class TuneServers:
         return compose(served, Chosen(start.choice, flags), words, Path("unused"))
 
     def _timed(self, client: Client, start: Start, num_requests: int) -> Timed:
-        found = waves(client, self.prompts, num_requests, self.max_new_tokens)
+        found = waves(client, self.prompts, num_requests, self.max_new_tokens, self.waves_s)
         told = start.accepts
         how: How = "synthetic" if told is not None and follows(found, told) else "real"
         times = tuple(wave.round_s for wave in found)

@@ -5,18 +5,26 @@ from __future__ import annotations
 import queue
 import statistics
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from eagle3_plugin.errors import EngineError
+from eagle3_plugin.planning.profile import median_error
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.serving.bench import METERS, PROMPT_KEYS, Prompt
 from eagle3_plugin.serving.client import Client
 from eagle3_plugin.serving.completion import Completion
 
 NUM_WAVES: Final = 5
-"""With five, the fastest and the slowest hold the median between them (planning/profile.py)."""
+"""At least; with five there is an interval for the median (planning/profile.py)."""
+
+MOST_S: Final = 20.0
+"""Seconds of waves, where they do not agree sooner; a start takes longer."""
+
+SURE: Final = 0.01
+"""The error of the median that is small enough: settings beside each other differ by more."""
 
 SIMULATED_WITHIN: Final = 0.05
 """How near the counted tokens per verify have to be to those that the engine was told."""
@@ -31,25 +39,36 @@ class Wave:
 
 
 def waves(
-    client: Client, prompts: Sequence[Prompt], num_requests: int, max_tokens: int
+    client: Client,
+    prompts: Sequence[Prompt],
+    num_requests: int,
+    max_tokens: int,
+    most_s: float = MOST_S,
 ) -> tuple[Wave, ...]:
     """The waves of that many requests, after one that is not measured.
 
+    NUM_WAVES, and then more until their median is sure within SURE, or most_s seconds are over.
     Each request goes on to `max_tokens`, whatever the model says. The prompts are taken in turn,
-    the same for every server.
+    the same for every server; further waves repeat the first ones.
     """
     sent = [
         [prompts[(number * num_requests + i) % len(prompts)] for i in range(num_requests)]
         for number in range(NUM_WAVES)
     ]
     _send(client, sent[0], max_tokens)
-    measured = []
-    for wave in sent:
+    measured: list[tuple[list[Completion], AcceptanceCounts | None]] = []
+    begin = time.monotonic()
+    while True:
         meter = METERS[client.engine](client.url)
-        answers = _send(client, wave, max_tokens)
+        answers = _send(client, sent[len(measured) % NUM_WAVES], max_tokens)
         measured.append((answers, meter.counts(answers)))
-    first_s = first_token_s([answer for answers, _ in measured for answer in answers])
-    return tuple(Wave(round_time(a, counts, first_s), counts) for a, counts in measured)
+        if len(measured) < NUM_WAVES:
+            continue
+        first_s = first_token_s([answer for answers, _ in measured for answer in answers])
+        found = tuple(Wave(round_time(a, counts, first_s), counts) for a, counts in measured)
+        is_sure = median_error([wave.round_s for wave in found]) <= SURE
+        if is_sure or time.monotonic() - begin >= most_s:
+            return found
 
 
 def first_token_s(answers: Sequence[Completion]) -> float:

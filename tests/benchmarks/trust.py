@@ -4,9 +4,10 @@
 
 One server of the engine on this CPU with the tiny pair and a chain of three; our closed loop and
 `vllm bench serve` or `python -m sglang.bench_serving` ask it the same prompts in turn, four at a
-time. The figure is the median ratio of the pairs; exit code 1 beyond 5 %, or if the tokens per
-verify differ. vLLM's tool needs pandas and SGLang's needs datasets, which our environments do
-not have: PYTHONPATH may name a folder that has them (pip install --target FOLDER --no-deps …).
+time, each first in every second pair. The figure is the median ratio of the pairs; exit code 1
+beyond 5 %, or if the tokens per verify differ. vLLM's tool needs pandas and SGLang's needs
+datasets, which our environments do not have: PYTHONPATH may name a folder that has them (pip
+install --target FOLDER --no-deps …).
 Needs a quiet machine: what else runs is in each half of a pair by chance.
 """
 
@@ -20,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 from eagle3_plugin.demo_engines import DemoEngine
@@ -46,7 +48,7 @@ main(parser.parse_args())
 """
 """`vllm bench serve`, without the command: it wants a distribution that the CPU wheel has not."""
 
-NUM_PROMPTS, NUM_TOKENS, CONCURRENCY = 32, 64, 4
+NUM_PROMPTS, NUM_TOKENS, CONCURRENCY = 128, 64, 4
 MAX_CHARACTERS = 500
 
 
@@ -64,18 +66,24 @@ def main(engine: str, num_pairs: int) -> int:
     pair = tiny_pair("llama")
     python = ROOT / ".venvs" / engine / "bin" / "python"
     short = [p["prompt"] for p in humaneval_prompts() if len(p["prompt"]) < MAX_CHARACTERS]
-    prompts = short[:NUM_PROMPTS]
+    prompts = list(islice(cycle(short), NUM_PROMPTS))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         served = DemoEngine(engine, str(python)).server(
             pair.target, pair.draft, place / "log", lambda seconds, line: None
         )
         with served as server:
-            tool = TOOLS[engine]
+            tool, told = TOOLS[engine], (str(python), server.url, pair.target, prompts, place)
+            measures = {
+                "ours": lambda: ours(server.url, prompts),
+                "theirs": lambda: tool(*told),
+            }
+            ours(server.url, prompts[:CONCURRENCY])
             pairs = []
-            for _ in range(num_pairs):
-                theirs = tool(str(python), server.url, pair.target, prompts, place)
-                pairs.append((ours(server.url, prompts), theirs))
+            for number in range(num_pairs):
+                order = ("ours", "theirs") if number % 2 else ("theirs", "ours")
+                found = {name: measures[name]() for name in order}
+                pairs.append((found["ours"], found["theirs"]))
                 print(*pairs[-1], sep="\n", flush=True)
     return _judge(engine, pairs)
 
@@ -184,4 +192,4 @@ TOOLS: Mapping[str, Callable[[str, str, Path, Sequence[str], Path], Figures]] = 
 }
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 6))

@@ -24,6 +24,7 @@ from eagle3_plugin.serving.compose import Engine, Served
 from eagle3_plugin.serving.profile_file import opened
 from eagle3_plugin.serving.tune import Start, Todo, tune
 from eagle3_plugin.serving.tune_server import TuneServers, simulates
+from eagle3_plugin.serving.waves import MOST_S
 from eagle3_plugin.settings import Settings, chain
 from eagle3_plugin.show_tune import progress_line
 from eagle3_plugin.tiny import tiny_pair
@@ -34,7 +35,7 @@ LOAD = 1
 NUM_PROMPTS = 16
 MAX_NEW_TOKENS = 64
 MIN_SHARE = 0.95
-NUM_TURNS = 8
+NUM_TURNS, TURN_S = 8, 5
 CHAINS = tuple(map(chain, (1, 2, 3, 5, 7)))
 TREES: Mapping[Engine, tuple[Settings, ...]] = {"vllm": (), "sglang": (Settings(3, 4, 8),)}
 WORDS: Mapping[Engine, tuple[str, ...]] = {
@@ -62,7 +63,7 @@ def main(engine: Engine, num_rounds: int) -> int:
     return int(min(shares) < MIN_SHARE)
 
 
-def _servers(engine: Engine) -> TuneServers:
+def _servers(engine: Engine, waves_s: float) -> TuneServers:
     pair = tiny_pair("llama")
     python = str(ROOT / ".venvs" / engine / "bin" / "python")
     return TuneServers(
@@ -73,11 +74,12 @@ def _servers(engine: Engine) -> TuneServers:
         max_new_tokens=MAX_NEW_TOKENS,
         timeout_s=600,
         is_proved=True,
+        waves_s=waves_s,
     )
 
 
 def _tuned(engine: Engine, path: Path) -> Choice:
-    servers = _servers(engine)
+    servers = _servers(engine, MOST_S)
     measure = servers.measuring(path.with_suffix(".log"), lambda *given: None, lambda *given: None)
     with opened(path, SUBJECT) as file:
         found = tune(
@@ -100,7 +102,7 @@ def _listed(choice: Choice) -> Choice:
 
 def _sweep(engine: Engine, folder: Path) -> Speeds:
     """Tokens per second of each setting in each turn, with its own acceptance."""
-    servers = _servers(engine)
+    servers = _servers(engine, TURN_S)
     choices: tuple[Choice, ...] = (OFF, *CHAINS, *TREES[engine])
     running = {choice: _timings(servers, choice, folder) for choice in choices}
     tokens = {choice: next(found) for choice, found in running.items()}

@@ -6,8 +6,10 @@ wrong wiring shows as wrong drafted tokens. Each case is a rule of `eagle3 check
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ PROMPTS = [[3, 5, 7, 9], [30, 51, 7, 9, 44]]
 MAX_TOKENS = 12
 TAPS = (3, 5, 7)
 BOUNDARY = Settle(ids="boundary")
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
 WHOLE = {"draft_vocab_size": 512, "has_vocab_map": False}
 
 
@@ -202,6 +205,16 @@ def results(
         target, folders["q and k norms"], PROMPTS, MAX_TOKENS,
         {"plugins": "none", "environment": external},
     )  # fmt: skip
+    longer = folder / "longer"
+    shutil.copytree(target, longer)
+    config = json.loads((target / "config.json").read_text())
+    config["rope_parameters"] |= YARN
+    (longer / "config.json").write_text(json.dumps(config))
+    override = {"json_model_override_args": json.dumps({"rope_scaling": YARN})}
+    jobs["YaRN", "written"] = Job(longer, None, PROMPTS, MAX_TOKENS, {"plugins": "none"})
+    for who, plugins in (("stock", "none"), ("plugin", "eagle3")):
+        options = {"plugins": plugins, "engine": override}
+        jobs["YaRN", who] = Job(target, folders["four taps"], PROMPTS, MAX_TOKENS, options)
     found = run_jobs("sglang", list(jobs.values()), folder / "runs")
     return {key: (job, result) for (key, job), result in zip(jobs.items(), found, strict=True)}
 
@@ -257,6 +270,20 @@ def test_without_a_dtype_the_draft_gets_its_targets(results: dict[Any, Any]) -> 
     """The target's file says float32 and the draft's bfloat16; SGLang serves float32 in float16."""
     assert "same dtype" in results["no --dtype", "stock"][1]["error"]["message"]
     assert "error" not in results["no --dtype", "plugin"][1]
+
+
+def test_yarn_for_the_target_alone_leaves_the_draft_its_rope(results: dict[Any, Any]) -> None:
+    """Said with --json-model-override-args, as on Qwen's cards; stock gives it to the draft too."""
+    written, _ = results["YaRN", "written"]
+    drafted = {}
+    for who in ("stock", "plugin"):
+        job, result = results["YaRN", who]
+        assert "error" not in result, result
+        assert result["outputs"] == results["YaRN", "written"][1]["outputs"]
+        drafted[who] = drafts_first(result)
+    expected = full_chain(replace(job, target=written.target), result["outputs"], 1)
+    assert drafted["plugin"] == expected
+    assert drafted["stock"] != expected
 
 
 def test_the_package_variable_of_older_releases_serves_the_draft_too(

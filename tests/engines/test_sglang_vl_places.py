@@ -90,6 +90,14 @@ def test_overrides_of_type_and_length_reach_the_draft() -> None:
     assert not hasattr(config, "vision_config")
 
 
+def test_a_rope_in_the_overrides_is_the_targets(caplog: pytest.LogCaptureFixture) -> None:
+    config = LlamaConfig()
+    with caplog.at_level("INFO"):
+        apply_overrides(config, {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})
+    assert config.to_dict() == LlamaConfig().to_dict()
+    assert "rope_scaling of --json-model-override-args is the target's" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("key", "value", "found"),
     [("num_hidden_layers", 2, 32), ("norm_output", True, None), ("vocab_size", 7, 32000)],
@@ -112,4 +120,12 @@ def test_the_target_is_read_with_its_overrides() -> None:
         "model_type": "qwen3_vl",
         "text_config": {"num_hidden_layers": 7, "hidden_size": 64},
         "dtype": "float16",
+    }
+
+
+def test_a_rope_of_the_target_is_changed_under_either_name() -> None:
+    target = {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}, "rope_scaling": None}
+    found = overridden(target, {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})
+    assert found == {
+        "rope_parameters": {"rope_theta": 1e6, "rope_type": "yarn", "factor": 4.0},
     }

@@ -10,7 +10,13 @@ from pydantic import ValidationError
 
 from eagle3_plugin.errors import CheckpointError, Eagle3Error, NotFoundError
 from eagle3_plugin.planning import profile as profiles
-from eagle3_plugin.planning.profile import cpu_name, full_name, profile_path, read_profile
+from eagle3_plugin.planning.profile import (
+    cpu_name,
+    full_name,
+    median_error,
+    profile_path,
+    read_profile,
+)
 from tests.tuned import LONG, profile, timed, write
 
 
@@ -23,6 +29,19 @@ def test_the_error_of_a_time_is_of_the_wave_furthest_from_the_median() -> None:
     found = timed("3,1,4", 1, 0.010, 0.012, 0.008, 0.011, 0.010)
     assert found.median_s == 0.010
     assert found.relative_error == pytest.approx(0.25, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("num_values", "num_outside"), [(5, 0), (8, 0), (9, 1), (12, 2), (20, 5), (40, 13)]
+)
+def test_the_error_of_a_median_leaves_out_what_is_far_from_it(
+    num_values: int, num_outside: int
+) -> None:
+    """num_outside: by a table of the sign test, two-sided at 1/16."""
+    normal = [1.0] * (num_values - num_outside)
+    assert median_error([*normal, *[9.0] * num_outside]) == 0
+    assert median_error([*normal[1:], *[9.0] * (num_outside + 1)]) == 8
+    assert median_error([*normal[1:], *[1 / 9] * (num_outside + 1)]) == pytest.approx(8)
 
 
 def test_tokens_per_verify_count_the_bonus_token() -> None:

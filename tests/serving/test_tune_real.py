@@ -40,6 +40,7 @@ def test_rounds_are_timed_and_counted_and_sglang_accepts_what_it_is_told(
         max_new_tokens=32,
         timeout_s=400,
         is_proved=True,
+        waves_s=3,
     )
     measure = servers.measuring(
         tmp_path / "log", lambda settings, command: None, lambda seconds, line: None
@@ -48,7 +49,7 @@ def test_rounds_are_timed_and_counted_and_sglang_accepts_what_it_is_told(
     one, two, counted = _in_turn(list(measure(Todo(Start(chain(3), accepts), (1, 2), True))))
     assert (one.num_requests, two.num_requests) == (1, 2)
     assert (one.how, two.how) == (HOW[engine], HOW[engine])
-    assert len(one.round_s) == 5
+    assert len(one.round_s) >= 5
     assert 0.001 < one.median_s < 60
     if engine == "sglang":
         assert counted.accepted_by_position == (counted.num_rounds, 0, 0)

@@ -77,6 +77,22 @@ def test_each_wave_sends_its_requests_at_once_and_takes_the_prompts_in_turn(
     assert {text[1:] for text in sent} == {" 11 True"}
 
 
+@pytest.mark.parametrize(("most_s", "num_waves"), [(0, 5), (60, 9)])
+def test_waves_go_on_until_their_median_is_sure_or_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, most_s: float, num_waves: int
+) -> None:
+    """One wave in five takes twice as long; of nine, two may be slow and the median is sure."""
+    number = iter(range(-1, 1000))
+
+    def completion(self: Client, **given: object) -> Completion:
+        return _answer(11, 0.5, 2.5 if next(number) % 5 == 4 else 1.5)
+
+    monkeypatch.setattr(Client, "completion", completion)
+    monkeypatch.setattr(module, "METERS", {"vllm": lambda url: _Meter()})
+    found = waves(Client("http://x", "m"), [{"prompt": "a"}], 1, 11, most_s)
+    assert len(found) == num_waves
+
+
 def test_a_request_that_fails_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def completion(self: Client, **given: object) -> Completion:
         raise EngineError("no such head")

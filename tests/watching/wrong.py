@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,9 +52,20 @@ def not_a_number(draft: Path, out: Path) -> Path:
     return out
 
 
+Request = Mapping[str, Any]
+
+
+def to_the_limit(prompts: Sequence[Sequence[int]]) -> list[Request]:
+    """Token ids as requests that go on past an end token."""
+    return [
+        {"prompt_token_ids": list(ids), "max_tokens": NUM_TOKENS, "ignore_eos": True}
+        for ids in prompts
+    ]
+
+
 @contextmanager
-def traffic(url: str, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """The prompts in turn, again and again, CONCURRENCY at a time; yields a list that grows by the
+def traffic(url: str, requests: Sequence[Request]) -> Iterator[list[int]]:
+    """The requests in turn, again and again, CONCURRENCY at a time; yields a list that grows by the
     number of tokens of each answer. Ends when the server is gone, too."""
     client = Client.connect(url)
     stop, answered = threading.Event(), list[int]()
@@ -64,10 +75,9 @@ def traffic(url: str, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     def send() -> None:
         while not stop.is_set():
             with lock:
-                prompt = prompts[next(turn) % len(prompts)]
+                request = requests[next(turn) % len(requests)]
             try:
-                body: dict[str, Any] = {"prompt_token_ids": list(prompt), "max_tokens": NUM_TOKENS}
-                answered.append(client.completion(**body, ignore_eos=True).num_tokens)
+                answered.append(client.completion(**request).num_tokens)
             except Eagle3Error:
                 return
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from eagle3_plugin.draft.config import DraftConfig, Json, TargetConfig
 from eagle3_plugin.draft.dialects import sglang as sglang_dialect
 from eagle3_plugin.errors import DraftError, EngineError, Problem
+
+logger = logging.getLogger(__name__)
 
 ARCHITECTURE = "Eagle3Draft"
 """Our class, under a name that SGLang does not have; it has both decoders."""
@@ -16,6 +19,7 @@ TARGET_KEY = "eagle3_target"
 """Where the target's config travels, as JSON values, beside the draft's."""
 
 TYPES = ("dtype", "torch_dtype")
+ROPES = ("rope_parameters", "rope_scaling", "rope_theta")
 LENGTH = "max_position_embeddings"
 DRAFT_KEYS = (
     "bias",
@@ -61,8 +65,9 @@ def engine_config(config: DraftConfig, target: TargetConfig) -> Json:
 def apply_overrides(config: Any, overrides: Mapping[str, Any]) -> None:
     """Takes from --json-model-override-args what a draft shares with its target: type and length.
 
-    SGLang gives the same arguments to target and draft. Raises EngineError for those that would
-    change the draft; the others are the target's alone.
+    SGLang gives the same arguments to target and draft. A rope is the target's alone, as Qwen's
+    cards give it for long contexts: the draft keeps the one that it was trained with. Raises
+    EngineError for those that would change the draft otherwise; the others are not a draft's.
     """
     shared = {key: overrides[key] for key in (*TYPES, LENGTH) if key in overrides}
     if LENGTH in shared:
@@ -70,7 +75,9 @@ def apply_overrides(config: Any, overrides: Mapping[str, Any]) -> None:
     clashes = [
         f"{key} = {value!r} (the draft has {getattr(config, key, None)!r})"
         for key, value in overrides.items()
-        if key not in shared and _is_of_drafts(config, key) and getattr(config, key, None) != value
+        if key not in (*shared, *ROPES)
+        and _is_of_drafts(config, key)
+        and getattr(config, key, None) != value
     ]
     if clashes:
         raise EngineError(
@@ -81,6 +88,13 @@ def apply_overrides(config: Any, overrides: Mapping[str, Any]) -> None:
         )
     for key, value in shared.items():
         setattr(config, key, value)
+    ropes = [key for key in ROPES if key in overrides]
+    if ropes:
+        logger.info(
+            "eagle3_plugin: %s of --json-model-override-args is the target's; the draft keeps the "
+            "rope that it was trained with",
+            " and ".join(ropes),
+        )
 
 
 def _is_of_drafts(config: Any, key: str) -> bool:

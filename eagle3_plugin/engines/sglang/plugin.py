@@ -28,6 +28,7 @@ from eagle3_plugin.engines.wrap import require, wrap
 MODELS = "eagle3_plugin.engines.sglang.models"
 SUPPORTED = "SGLang 0.5.23"
 ALGORITHM = "EAGLE3"
+ROPE_NAMES = ("rope_parameters", "rope_scaling")
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,17 @@ def _target_config(model: str, revision: str | None) -> dict[str, Any]:
 
 
 def overridden(target: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """The target's config.json as SGLang serves it: a nested config is changed, not replaced."""
+    """The target's config.json as SGLang serves it: a nested config is changed, not replaced.
+
+    So is a rope, whichever of its two names it goes by.
+    """
     nested = {k: target[k] | v for k, v in overrides.items() if _is_nested(target.get(k), v)}
-    return target | overrides | nested
+    found = target | overrides | nested
+    if any(isinstance(overrides.get(name), dict) for name in ROPE_NAMES):
+        parts = [given.get(name) or {} for given in (target, overrides) for name in ROPE_NAMES]
+        found = {k: v for k, v in found.items() if k not in ROPE_NAMES}
+        found[ROPE_NAMES[0]] = {k: v for part in parts for k, v in part.items()}
+    return found
 
 
 def _is_nested(value: Any, override: Any) -> bool:
