@@ -43,7 +43,7 @@ demo: setup
 	$(DEV)/bin/eagle3 demo
 
 test: check
-	$(DEV)/bin/python -m pytest -n 2 --dist loadfile -m "not matrix"
+	$(DEV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not matrix"
 
 # The settings and variants of SGLang's parity that `make test` leaves out to stay under 40 minutes.
 test-matrix: setup

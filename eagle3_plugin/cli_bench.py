@@ -14,11 +14,12 @@ import typer
 from eagle3_plugin import console
 from eagle3_plugin.arguments import AsJson, DeviceName, EnginePython, PromptFile, read_device
 from eagle3_plugin.cli_serve import WORDS
-from eagle3_plugin.errors import EngineError, UsageError
+from eagle3_plugin.engine_ready import engine_python, ready_to_measure
+from eagle3_plugin.errors import UsageError
 
 if TYPE_CHECKING:
     from eagle3_plugin.measuring.bench import Bench, Wanted
-    from eagle3_plugin.serving.compose import Engine, Served
+    from eagle3_plugin.serving.compose import Engine
     from eagle3_plugin.show_bench import Voice
 
 MAX_NEW_TOKENS = 128
@@ -127,6 +128,7 @@ def bench(
     from eagle3_plugin.measuring.sets import chosen_sets
     from eagle3_plugin.measuring.wanted import Servers, of_card, of_settings, of_urls
     from eagle3_plugin.planning.cards import find_card
+    from eagle3_plugin.serving.compose import Served
     from eagle3_plugin.serving.redact import Secrets, shown_command
     from eagle3_plugin.show_bench import speaking
 
@@ -168,8 +170,8 @@ def bench(
                 target or (known.target if known else ""),
                 draft or (known.draft if known else ""),
             )
-            served = _served(engine, pair, device, python)
-            is_proved = _checked(served, quiet=as_json)
+            served = Served(engine, engine_python(engine, python), *pair, 0, read_device(device))
+            _, is_proved = ready_to_measure(served, words, quiet=as_json)
             servers = Servers(
                 served,
                 num_gpus,
@@ -220,37 +222,6 @@ def _require_consistent(is_url: bool, given: Mapping[str, Any], needed: Mapping[
             f"without {', '.join(lacking)}; expected them, or --card, or the URL of a server",
             hint=EXAMPLE,
         )
-
-
-def _served(engine: Engine, pair: tuple[str, str], device: str, python: str | None) -> Served:
-    from eagle3_plugin.demo_engines import find_python
-    from eagle3_plugin.serving.compose import Served
-
-    found = python or find_python(engine)
-    if found is None:
-        raise EngineError(
-            f"{engine} is not installed here, and there is no .venvs/{engine}",
-            hint="Name the Python of its environment with --python.",
-        )
-    return Served(engine, found, *pair, 0, read_device(device))
-
-
-def _checked(served: Served, *, quiet: bool) -> bool:
-    """Whether our class will hold the draft; errors of the check end here."""
-    from eagle3_plugin.serving.preflight import installed, preflight
-    from eagle3_plugin.show_serve import show_preflight
-
-    found = installed(served.engine, served.python)
-    flight = preflight(served.draft, served.target, served.engine, found, needs_engine=True)
-    if not quiet:
-        show_preflight(flight)
-    if not flight.ok:
-        raise EngineError(
-            f"{flight.num_errors} error(s) in the check of this draft; expected none",
-            hint=f"See eagle3 check {served.draft} --target {served.target} --engine "
-            f"{served.engine}, and mend them: a draft that is served wrongly measures nothing.",
-        )
-    return flight.plugin
 
 
 def _measured(wanted: Wanted, voice: Voice) -> Bench:

@@ -72,7 +72,7 @@ ProfileFile = Annotated[
     Path | None,
     typer.Option(
         "--profile",
-        help="Use the times that eagle3 tune measured.",
+        help="Use the times that eagle3 tune measured, or a result of eagle3 bench.",
         show_default="the one it keeps of this pair and GPU",
     ),
 ]

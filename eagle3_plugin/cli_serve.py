@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from eagle3_plugin.arguments import DeviceName, EnginePython, read_device, read_engine
+from eagle3_plugin.engine_ready import engine_python
 from eagle3_plugin.errors import Eagle3Error, EngineError, OfflineError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -175,13 +176,7 @@ def _python(engine: Engine, dry_run: bool) -> str:
     """The Python that has the engine; for a dry run without one, the bare word."""
     from eagle3_plugin.demo_engines import find_python
 
-    found = find_python(engine)
-    if found is not None or dry_run:
-        return found or "python"
-    raise EngineError(
-        f"{engine} is not installed here, and there is no .venvs/{engine}",
-        hint="Name the Python of its environment with --python.",
-    )
+    return engine_python(engine, (find_python(engine) or "python") if dry_run else None)
 
 
 def _checked(

@@ -24,7 +24,8 @@ from eagle3_plugin.arguments import (
     read_engine,
 )
 from eagle3_plugin.cli_serve import CONCURRENCY, WORDS
-from eagle3_plugin.errors import Eagle3Error, EngineError, UsageError
+from eagle3_plugin.engine_ready import engine_python, ready_to_measure
+from eagle3_plugin.errors import Eagle3Error, UsageError
 
 if TYPE_CHECKING:
     from eagle3_plugin.planning.cost import Engine
@@ -88,7 +89,7 @@ def tune(
     loads, trees = loads_between(*parse_concurrency(concurrency)), _trees(tree or (), judged)
     asked, words = bench_prompts(prompts, None), tuple(ctx.meta[WORDS])
     secrets = Secrets.of(words, os.environ)
-    interpreter = python or _python(judged)
+    interpreter = engine_python(judged, python)
     servers = TuneServers(
         Served(judged, interpreter, target, draft, 0, where),
         num_gpus=num_gpus,
@@ -99,7 +100,7 @@ def tune(
         is_proved=True,
         waves_s=seconds,
     )
-    version, is_proved = _checked(draft, target, judged, interpreter, quiet=as_json)
+    version, is_proved = ready_to_measure(servers.served, words, quiet=as_json)
     servers = replace(servers, is_proved=is_proved)
     subject = _subject(servers, version, [secrets.hide(word) for word in words])
     path = profile or profile_path(judged, target, draft, subject.hardware, num_gpus)
@@ -123,38 +124,6 @@ def _trees(texts: Sequence[str], engine: Engine) -> list[Settings]:
             hint="Leave it out: chains of all lengths are measured, and vLLM drafts nothing else.",
         )
     return trees
-
-
-def _python(engine: Engine) -> str:
-    from eagle3_plugin.demo_engines import find_python
-
-    found = find_python(engine)
-    if found is None:
-        raise EngineError(
-            f"{engine} is not installed here, and there is no .venvs/{engine}",
-            hint="Name the Python of its environment with --python.",
-        )
-    return found
-
-
-def _checked(
-    draft: str, target: str, engine: Engine, python: str, *, quiet: bool
-) -> tuple[str, bool]:
-    """The engine's release, and whether our class will hold the draft; errors end here."""
-    from eagle3_plugin.serving.preflight import installed, preflight
-    from eagle3_plugin.show_serve import show_preflight
-
-    found = installed(engine, python)
-    flight = preflight(draft, target, engine, found, needs_engine=True)
-    if not quiet:
-        show_preflight(flight)
-    if not flight.ok:
-        raise EngineError(
-            f"{flight.num_errors} error(s) in the check of this draft; expected none",
-            hint=f"See eagle3 check {draft} --target {target} --engine {engine}, and mend them: "
-            "times and acceptance of a draft that is served wrongly are of no use.",
-        )
-    return found.engine or "", flight.plugin
 
 
 def _subject(servers: TuneServers, engine_version: str, words: Sequence[str]) -> Subject:

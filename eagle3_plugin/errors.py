@@ -95,5 +95,9 @@ class EngineError(Eagle3Error):
     """An engine is missing, did not start, or answered wrongly."""
 
 
+class RefusedError(EngineError):
+    """An engine that takes other requests did not take this one."""
+
+
 class MissingExtraError(Eagle3Error):
     """A verb needs an optional dependency that is not installed."""

@@ -26,6 +26,19 @@ def vllm_python() -> Path:
     return ROOT / ".venvs" / "vllm" / "bin" / "python"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start engines come first, then slow ones: a long last one leaves a core idle.
+
+    The Makefile has xdist keep this order.
+    """
+    weights = dict.fromkeys((item.path for item in items), 0)
+    for item in items:
+        for weight, name in enumerate(("slow", "engine"), start=1):
+            if item.get_closest_marker(name):
+                weights[item.path] = max(weights[item.path], weight)
+    items.sort(key=lambda item: -weights[item.path])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints what tests measured: `record_property("figure", text)` in a test adds a line."""
     figures = [

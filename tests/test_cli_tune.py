@@ -83,6 +83,19 @@ def test_an_environment_without_the_engine_ends_before_a_start(
     assert "error(s) in the check of this draft; expected none" in err
 
 
+@pytest.mark.parametrize("verb", ["tune", "bench"])
+def test_a_server_without_the_plugin_is_not_measured(
+    eagle3: Shell, pair: tuple[str, ...], tmp_path: Path, verb: str
+) -> None:
+    """With --json what is wrong is in the error, as nothing else is printed."""
+    fake = write_fake(tmp_path / "python")
+    more = ("--settings", "3,1,4", "--out", str(tmp_path / "r.json")) if verb == "bench" else ()
+    words = (*pair, *more, "--device", "cpu", "--python", str(fake), "--json")
+    code, out, err = eagle3(verb, "sglang", *words, "--", "--use-ray")
+    assert (code, out) == (1, "")
+    assert "--use-ray: SGLang's Ray actors load no plugin" in err
+
+
 @contextmanager
 def _tuning(
     folder: Path, pair: tuple[str, ...], *traits: str

@@ -58,6 +58,10 @@ VARIANTS: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "the target's head": (FULL | {"has_vocab_map": False, "lm_head": "target"}, ALL),
     "a permuted vocabulary": (FULL, ("sglang",)),
     "yarn": ({"rope": {"theta": 1e6, "type": "yarn", "parameters": YARN}}, ALL),
+    "yarn with a factor of its own": (
+        {"rope": {"theta": 1e6, "type": "yarn", "parameters": YARN | {"attention_factor": 1.7}}},
+        VLLM,
+    ),
     "llama3": ({"rope": {"theta": 5e5, "type": "llama3", "parameters": LLAMA3}}, ALL),
     "linear": ({"rope": {"theta": 1e4, "type": "linear", "parameters": {"factor": 2.0}}}, ALL),
     "mrope": ({"rope": {"theta": 5e6, "mrope_section": (8, 4, 4)}}, ALL),

@@ -6,6 +6,7 @@ Dialects translate into and out of this form; nothing else knows their spellings
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -68,6 +69,20 @@ class Rope(Frozen):
         if self.mrope_interleaved and self.mrope_section is None:
             raise ValueError("mrope_interleaved without mrope_section")
         return self
+
+    @property
+    def attention_factor(self) -> float:
+        """What cos and sin are multiplied by; for yarn 0.1 ln(factor) + 1 unless it is given."""
+        factor = self.parameters.get("factor", 1.0)
+        usual = 0.1 * math.log(factor) + 1.0 if self.type == "yarn" and factor > 1 else 1.0
+        return self.parameters.get("attention_factor", usual)
+
+    @property
+    def is_usual_yarn(self) -> bool:
+        """Whether the attention factor would be the same if the parameters did not give one."""
+        rest = {k: v for k, v in self.parameters.items() if k != "attention_factor"}
+        usual = self.model_copy(update={"parameters": rest}).attention_factor
+        return math.isclose(self.attention_factor, usual, rel_tol=1e-6)
 
 
 class DraftConfig(Frozen):

@@ -73,8 +73,7 @@ def _yarn(inverse: Tensor, rope: Rope, head_dim: int) -> tuple[Tensor, float]:
     start, end = max(low, 0), min(high, head_dim - 1)
     width = end - start if end != start else 0.001
     ramp = ((torch.arange(head_dim // 2, dtype=torch.float32) - start) / width).clamp(0, 1)
-    scale = p.get("attention_factor", 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0)
-    return inverse / factor * ramp + inverse * (1 - ramp), scale
+    return inverse / factor * ramp + inverse * (1 - ramp), rope.attention_factor
 
 
 def _turns_dimension(rope: Rope, head_dim: int, num_turns: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eagle3_plugin.errors import EngineError
+from eagle3_plugin.errors import EngineError, UsageError
 from eagle3_plugin.measuring import describe
 from eagle3_plugin.measuring.bootstrap import BOOTSTRAP
 from eagle3_plugin.measuring.card import card_table
@@ -104,8 +104,15 @@ class Wanted:
             "plugin_version": subject.versions.plugin,
             "target": subject.target,
             "draft": subject.draft,
+            "model": subject.model and subject.model.name,
+            "files": {
+                name: describe.stamp(name) for name in (subject.target, subject.draft) if name
+            },
             "words": list(subject.words),
-            "servers": [host.name for host in self.hosts],
+            "device": subject.machine.device,
+            "hardware": subject.machine.hardware,
+            "num_gpus": subject.machine.num_gpus,
+            "servers": {host.name: host.where for host in self.hosts},
             "sets": {asked.name: asked.used.sha256 for asked in work.sets},
             "concurrency": list(work.concurrency),
             "repeats": work.num_repeats,
@@ -124,6 +131,7 @@ class Bench:
 def measure(wanted: Wanted, progress: Progress) -> Bench:
     """Carries it out; raises EngineError only where nothing at all could be measured."""
     work = wanted.work
+    _require_enough(work)
     with opened(work.out, wanted.identity, now(), resume=work.resume) as journal:
         run = Run(wanted.plan, journal, progress)
         run.measure()
@@ -131,6 +139,19 @@ def measure(wanted: Wanted, progress: Progress) -> Bench:
             raise _nothing(run)
         found = equalities(run, dtype=_dtype(wanted.subject), num_seeds=work.num_seeds)
         return Bench(_result(wanted, run, journal, found), run.is_stopped)
+
+
+def _require_enough(work: Work) -> None:
+    """Fewer conversations than are asked at a time would be another load than the result says."""
+    most = max(work.concurrency)
+    few = [asked for asked in work.sets if len(asked.conversations) < most]
+    if few:
+        named = ", ".join(f"{asked.name} has {len(asked.conversations)}" for asked in few)
+        raise UsageError(
+            f"{named}, and {most} conversations are to be asked at a time; expected as many in "
+            "each set",
+            hint="Lower --concurrency, raise --limit, or give larger sets.",
+        )
 
 
 def _nothing(run: Run) -> EngineError:

@@ -1,6 +1,8 @@
 """Whether two servers draw from the same distribution: a test over many seeds, for temperature > 0.
 
-Each of a few prompts is answered with `NUM_TOKENS` tokens under each of many seeds by both servers.
+Each of a few prompts is answered with `NUM_TOKENS` tokens under each of many seeds by both servers,
+each with seeds of its own: under the same seed a first token can be the same in both, and then it
+is not drawn twice, as the test takes it to be.
 The first token comes from the prompt's own pass; those after it are drafted and verified. For each
 prompt and position the tokens are counted in a table of two rows; the statistic is the sum of the
 tables' chi-squares. Its distribution, if the servers do not differ, is had by permutation: the
@@ -47,12 +49,12 @@ def require_sound(engine: str, device: str | None, temperature: float) -> None:
 
 
 def outputs(
-    client: Client, prompts: Sequence[Mapping[str, Any]], num_seeds: int, temperature: float
+    client: Client, prompts: Sequence[Mapping[str, Any]], seeds: range, temperature: float
 ) -> Outputs:
     """The short answers of one server."""
-    found = np.full((len(prompts), num_seeds, NUM_TOKENS), -1, dtype=np.int64)
+    found = np.full((len(prompts), len(seeds), NUM_TOKENS), -1, dtype=np.int64)
     for row, prompt in enumerate(prompts):
-        for seed in range(num_seeds):
+        for column, seed in enumerate(seeds):
             answer = client.completion(
                 **prompt, max_tokens=NUM_TOKENS, temperature=temperature, seed=seed
             )
@@ -61,7 +63,7 @@ def outputs(
                     f"{client.url} gives no token ids; expected them for the distribution test",
                     hint="Give prompts of text.",
                 )
-            found[row, seed, : len(answer.token_ids)] = answer.token_ids[:NUM_TOKENS]
+            found[row, column, : len(answer.token_ids)] = answer.token_ids[:NUM_TOKENS]
     return found
 
 

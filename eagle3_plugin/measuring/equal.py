@@ -8,6 +8,9 @@ from pydantic import Field
 
 from eagle3_plugin.measuring.record import Count, Number, Record
 
+ComparedBy = Literal["token_ids", "text", "token_ids_or_text"]
+"""Each output by its token ids, or by its text, or by the ids where both servers give them."""
+
 
 class TokenLogprobs(Record):
     """The log-probabilities (natural) that one server gives the two tokens at the difference.
@@ -22,8 +25,8 @@ class TokenLogprobs(Record):
 class Difference(Record):
     """The first place where an output is not the baseline's.
 
-    position: in tokens where both servers give token ids, else in characters. found, expected
-    (the baseline's): token ids, or text, from there on, cut short. logprobs: of the next token
+    found, expected (the baseline's): token ids, or text where a server gives none, from there on,
+    cut short. position: in tokens or characters, as they are. logprobs: of the next token
     after the common beginning, by each server. is_near_tie: None where no logprobs were to be had.
     why: for people.
     """
@@ -56,7 +59,7 @@ class Equality(Record):
 
     server: str
     how: Literal["outputs", "distribution", "none"]
-    compared_by: Literal["token_ids", "text"] | None
+    compared_by: ComparedBy | None
     num_compared: Count
     num_equal: Count
     num_near_ties: Count

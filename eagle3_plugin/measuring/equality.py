@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from eagle3_plugin.errors import EngineError
 from eagle3_plugin.measuring.conversations import Conversation
-from eagle3_plugin.measuring.equal import Difference, Equality, TokenLogprobs
+from eagle3_plugin.measuring.equal import ComparedBy, Difference, Equality, TokenLogprobs
 from eagle3_plugin.measuring.journal import CellKey
 from eagle3_plugin.measuring.logprobs import next_logprobs
 from eagle3_plugin.measuring.loop import Answer, Place
@@ -27,14 +27,10 @@ NEAR_TIE_16_BIT_NATS: Final = 0.25
 """Two steps of a bfloat16 logit between 16 and 32, where a step is 1/8. A float16 step there is
 1/64; what other kernels do to a hidden state before is of the same order for both."""
 
-MAX_EXPLAINED: Final = 100
-"""Differences of a server that are looked into; the others count as different."""
-
 NUM_IDS, NUM_CHARACTERS = 8, 40
 """How much of an output is shown from a difference on."""
 
 Answers = Mapping[Place, Answer]
-ComparedBy = Literal["token_ids", "text"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Apart:
 
 @dataclass(frozen=True)
 class Compared:
-    """The outputs of one server against the baseline's."""
+    """The outputs of one server against the baseline's. compared_by: see Equality."""
 
     server: str
     compared_by: ComparedBy
@@ -70,7 +66,7 @@ def compare(
     cells: Mapping[CellKey, Answers],
     baseline: Mapping[CellKey, Answers],
 ) -> Compared:
-    """Cell by cell, answer by answer; by token ids where both sides have them everywhere.
+    """Cell by cell, answer by answer; by token ids where both answers have them.
 
     Not compared: a later turn whose history already differs, and an answer that one side lacks.
     """
@@ -78,10 +74,8 @@ def compare(
         (key, answers, baseline.get(replace(key, server=BASELINE), {}))
         for key, answers in cells.items()
     ]
-    everything = [a for _, ours, theirs in pairs for a in (*ours.values(), *theirs.values())]
-    by_ids = all(answer.token_ids is not None for answer in everything)
     found: list[Apart] = []
-    num_compared = num_not = 0
+    num_compared = num_not = num_by_ids = 0
     for key, ours, theirs in pairs:
         num_not += len(ours.keys() ^ theirs.keys())
         diverged: set[int] = set()
@@ -90,11 +84,14 @@ def compare(
                 num_not += 1
                 continue
             num_compared += 1
-            apart = _apart(key, ours[place], theirs[place], by_ids)
+            num_by_ids += _have_ids(ours[place], theirs[place])
+            apart = _apart(key, ours[place], theirs[place])
             if apart is not None:
                 diverged.add(place[0])
                 found.append(apart)
-    by: ComparedBy = "token_ids" if by_ids else "text"
+    by: ComparedBy = "token_ids_or_text" if num_by_ids else "text"
+    if num_by_ids == num_compared:
+        by = "token_ids"
     return Compared(server, by, num_compared, num_not, tuple(found))
 
 
@@ -120,16 +117,16 @@ def replay(client: Client, prompt: Prompt, apart: Apart) -> TokenLogprobs:
 
 def conclude(
     compared: Compared,
-    said: Mapping[int, tuple[TokenLogprobs | str, TokenLogprobs | str]],
+    said: Sequence[tuple[TokenLogprobs | str, TokenLogprobs | str]],
     limit_nats: float,
 ) -> Equality:
     """The equality with every difference explained as far as it can be.
 
-    said: by the difference's index, what the server and the baseline say, or why they do not.
+    said: of each difference, what the server and the baseline say, or why they do not.
     """
     differences = tuple(
-        _explained(apart, said.get(index), limit_nats, compared.compared_by)
-        for index, apart in enumerate(compared.apart)
+        _explained(apart, *both, limit_nats)
+        for apart, both in zip(compared.apart, said, strict=True)
     )
     num_near = sum(d.is_near_tie is True for d in differences)
     return Equality(
@@ -174,7 +171,12 @@ def prompt_of(
     return Prompt(conversation.ask(place[1], texts), thinking)
 
 
-def _apart(key: CellKey, ours: Answer, theirs: Answer, by_ids: bool) -> Apart | None:
+def _have_ids(*answers: Answer) -> bool:
+    return all(answer.token_ids is not None for answer in answers)
+
+
+def _apart(key: CellKey, ours: Answer, theirs: Answer) -> Apart | None:
+    by_ids = _have_ids(ours, theirs)
     left: Sequence[Any] = (ours.token_ids or ()) if by_ids else ours.text
     right: Sequence[Any] = (theirs.token_ids or ()) if by_ids else theirs.text
     if left == right:
@@ -186,12 +188,8 @@ def _apart(key: CellKey, ours: Answer, theirs: Answer, by_ids: bool) -> Apart | 
 
 
 def _explained(
-    apart: Apart,
-    said: tuple[TokenLogprobs | str, TokenLogprobs | str] | None,
-    limit_nats: float,
-    by: ComparedBy,
+    apart: Apart, ours: TokenLogprobs | str, theirs: TokenLogprobs | str, limit_nats: float
 ) -> Difference:
-    ours, theirs = said or (_TOO_MANY, _TOO_MANY)
     gap, is_near, why = _verdict(ours, theirs, limit_nats)
     return Difference(
         set=apart.key.set,
@@ -200,17 +198,14 @@ def _explained(
         concurrency=apart.key.concurrency,
         repeat=apart.key.repeat,
         position=apart.position,
-        found=_shown(apart.ours, apart.position, by),
-        expected=_shown(apart.theirs, apart.position, by),
+        found=_shown(apart, apart.ours),
+        expected=_shown(apart, apart.theirs),
         logprobs=ours if isinstance(ours, TokenLogprobs) else None,
         baseline_logprobs=theirs if isinstance(theirs, TokenLogprobs) else None,
         gap_nats=gap,
         is_near_tie=is_near,
         why=why,
     )
-
-
-_TOO_MANY: Final = f"only the first {MAX_EXPLAINED} differences of a server are looked into"
 
 
 def _verdict(
@@ -234,10 +229,11 @@ def _gaps(*given: TokenLogprobs) -> Iterator[float]:
             yield abs(one.found - one.expected)
 
 
-def _shown(answer: Answer, position: int, by: ComparedBy) -> tuple[int, ...] | str:
-    if by == "token_ids":
-        return (answer.token_ids or ())[position : position + NUM_IDS]
-    return answer.text[position : position + NUM_CHARACTERS]
+def _shown(apart: Apart, answer: Answer) -> tuple[int, ...] | str:
+    begin = apart.position
+    if apart.common is not None:
+        return (answer.token_ids or ())[begin : begin + NUM_IDS]
+    return answer.text[begin : begin + NUM_CHARACTERS]
 
 
 def _prompt_ids(client: Client, prompt: Prompt) -> list[int]:

@@ -5,7 +5,7 @@ What needs a server again is asked of one after the other, since both may not fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from eagle3_plugin.errors import Eagle3Error
@@ -26,9 +26,18 @@ T = TypeVar("T")
 def equalities(run: Run, *, dtype: str | None, num_seeds: int) -> tuple[Equality, ...]:
     """One for each server beside the baseline; none without one.
 
+    A Ctrl-C ends what has to be asked of servers, and the run counts as stopped.
     dtype: the target's, for what a near-tie is. num_seeds: of the distribution test, which takes
     the place of the comparison at temperature > 0; 0 = leave it out.
     """
+    try:
+        return _equalities(run, dtype, num_seeds)
+    except KeyboardInterrupt:
+        run.is_stopped = True
+        return _equalities(run, dtype, num_seeds)
+
+
+def _equalities(run: Run, dtype: str | None, num_seeds: int) -> tuple[Equality, ...]:
     names = [host.name for host in run.plan.hosts if host.name != BASELINE]
     if len(names) == len(run.plan.hosts):
         return ()
@@ -43,20 +52,16 @@ def equalities(run: Run, *, dtype: str | None, num_seeds: int) -> tuple[Equality
 def _outputs(run: Run, names: Sequence[str], limit_nats: float) -> tuple[Equality, ...]:
     base = run.answers(BASELINE)
     compared = [compare(name, run.answers(name), base) for name in names]
-    asked = [
-        (c, index) for c in compared for index in range(min(len(c.apart), equality.MAX_EXPLAINED))
-    ]
-    theirs = _replayed(run, BASELINE, [c.apart[index] for c, index in asked])
-    said: dict[str, dict[int, tuple[Said, Said]]] = {name: {} for name in names}
+    theirs = iter(_replayed(run, BASELINE, [apart for c in compared for apart in c.apart]))
+    found = []
     for c in compared:
-        mine = [(index, their) for (of, index), their in zip(asked, theirs, strict=True) if of is c]
-        ours = _replayed(run, c.server, [c.apart[index] for index, _ in mine])
-        said[c.server] = {i: (our, their) for (i, their), our in zip(mine, ours, strict=True)}
-    return tuple(_concluded(c, said[c.server], limit_nats) for c in compared)
+        ours = _replayed(run, c.server, c.apart)
+        found.append(_concluded(c, list(zip(ours, theirs, strict=False)), limit_nats))
+    return tuple(found)
 
 
 def _concluded(
-    compared: Compared, said: Mapping[int, tuple[Said, Said]], limit_nats: float
+    compared: Compared, said: Sequence[tuple[Said, Said]], limit_nats: float
 ) -> Equality:
     if not compared.num_compared:
         return not_compared(compared.server, "there is no answer that both servers gave")
@@ -101,10 +106,22 @@ def _distributions(run: Run, names: Sequence[str], num_seeds: int) -> tuple[Equa
         for conversation in asked.conversations[:NUM_PROMPTS]
     ][:NUM_PROMPTS]
 
-    def drawn(name: str) -> distribution.Outputs:
-        with run.host(name).opened() as opened:
-            temperature = run.plan.asking.temperature
-            return distribution.outputs(opened.client, prompts, num_seeds, temperature)
+    every = [BASELINE, *names]
 
-    base = drawn(BASELINE)
-    return tuple(distribution.conclude(name, drawn(name), base) for name in names)
+    def drawn(name: str) -> distribution.Outputs:
+        first = every.index(name) * num_seeds
+        with run.host(name).opened() as opened:
+            seeds, temperature = range(first, first + num_seeds), run.plan.asking.temperature
+            return distribution.outputs(opened.client, prompts, seeds, temperature)
+
+    def tested(name: str) -> Equality:
+        try:
+            return distribution.conclude(name, drawn(name), base)
+        except Eagle3Error as error:
+            return not_compared(name, error.message)
+
+    try:
+        base = drawn(BASELINE)
+    except Eagle3Error as error:
+        return tuple(not_compared(name, error.message) for name in names)
+    return tuple(map(tested, names))

@@ -35,7 +35,6 @@ DEVELOPER: Final = {"VLLM_SERVER_DEV_MODE": "1"}
 
 EMPTY_WITHIN_S: Final = 10.0
 POLL_S: Final = 0.1
-EMPTY_CACHE: Final = {"vllm": "/reset_prefix_cache", "sglang": "/flush_cache"}
 
 
 class Host(Protocol):
@@ -43,6 +42,11 @@ class Host(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def where(self) -> str | None:
+        """Its URL; None for a server of ours, which is somewhere else at each start."""
+        ...
 
     def opened(self) -> contextlib.AbstractContextManager[Opened]:
         """A server that answers, for the length of a `with` block."""
@@ -69,7 +73,7 @@ class Opened:
         deadline = time.monotonic() + EMPTY_WITHIN_S
         while self.server is not None:
             try:
-                return self.client.post_empty(EMPTY_CACHE[self.client.engine])
+                return self.client.empty_cache()
             except EngineError:
                 if time.monotonic() > deadline or self.exit_code is not None:
                     raise
@@ -83,6 +87,10 @@ class UrlHost:
     name: str
     url: str
     timeout_s: float
+
+    @property
+    def where(self) -> str:
+        return self.url
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Opened]:
@@ -139,6 +147,10 @@ class OwnHost:
         ) as server:
             client = Client.connect(server.url, timeout_s=self.timeout_s)
             yield Opened(client, self._served(command, time.monotonic() - begin), server)
+
+    @property
+    def where(self) -> None:
+        return None
 
     @property
     def _needs_proof(self) -> bool:

@@ -152,6 +152,11 @@ def opened(
 
 def require_place(out: Path | None, *, resume: bool, force: bool) -> None:
     """A result is not written over; with `force` it is, and a journal beside it goes."""
+    if resume and force:
+        raise UsageError(
+            "--resume keeps what was measured and --force removes it; expected one of the two",
+            hint="Leave --force out to go on: a result that is not whole is replaced anyway.",
+        )
     if out is None:
         if resume:
             raise UsageError("--resume without --out; expected the result that was begun")
@@ -162,7 +167,7 @@ def require_place(out: Path | None, *, resume: bool, force: bool) -> None:
             hint=f"Make it first: mkdir -p {out.parent}",
         )
     if force:
-        return remove(out)
+        return _discard(journal_path(out))
     if out.exists() and not journal_path(out).exists():
         raise OutputError(
             f"{out} exists, expected a name that is free",
@@ -173,6 +178,14 @@ def require_place(out: Path | None, *, resume: bool, force: bool) -> None:
 def remove(out: Path) -> None:
     """Removes the journal of a result that is whole."""
     journal_path(out).unlink(missing_ok=True)
+
+
+def _discard(path: Path) -> None:
+    """Removes a journal, unless a run that goes on writes it."""
+    if path.exists():
+        with path.open("a", encoding="utf-8") as file:
+            _hold(file, path)
+            path.unlink()
 
 
 def _require(path: Path, resume: bool) -> None:
@@ -199,12 +212,11 @@ def _hold(file: IO[str], path: Path) -> None:
 
 
 def _read(file: IO[str], path: Path, subject: Mapping[str, Any], begun_at: str) -> Journal:
-    file.seek(0)
-    text = file.read()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        os.ftruncate(file.fileno(), len(whole.encode()))
-    lines = [json.loads(line) for line in whole.splitlines()]
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if whole != data:
+        os.ftruncate(file.fileno(), len(whole))
+    lines = [_line(path, n, line) for n, line in enumerate(whole.split(b"\n")[:-1], start=1)]
     if not lines:
         journal = Journal.new(begun_at, file)
         journal._write({"schema": SCHEMA, "subject": subject, "begun_at": begun_at})
@@ -214,6 +226,19 @@ def _read(file: IO[str], path: Path, subject: Mapping[str, Any], begun_at: str) 
     for line in lines[1:]:
         _apply(journal, line)
     return journal
+
+
+def _line(path: Path, number: int, data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"{path}, line {number} is not of a journal; expected a JSON object",
+            hint=f"Something else wrote into it. Begin anew: rm {path}",
+        )
+    return value
 
 
 def _require_same(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from eagle3_plugin.errors import Eagle3Error, EngineError
+from eagle3_plugin.errors import Eagle3Error, EngineError, RefusedError
 from eagle3_plugin.measuring.conversations import AskedSet, Conversation
 from eagle3_plugin.measuring.record import Counts
 from eagle3_plugin.measuring.result import Request
@@ -23,7 +23,8 @@ from eagle3_plugin.serving.client import Client
 from eagle3_plugin.serving.completion import Completion
 
 MAX_FAILURES: Final = 3
-"""Failures with no answer between them after which a server is given up."""
+"""Failures with no answer between them after which a server is given up. A request that the server
+refuses for what it asks is none of them."""
 
 WARM_UP_TOKENS: Final = 8
 
@@ -90,7 +91,10 @@ class Loop:
     _stopped: threading.Event = field(default_factory=threading.Event, init=False)
 
     def warm_up(self) -> int:
-        """Asks the first conversations for a few tokens; how many requests that were."""
+        """Asks the first conversations for a few tokens; how many requests that were.
+
+        Raises what they failed with, unless the server only refuses some of them.
+        """
         first = self.asked.conversations[: self.concurrency]
         short = Asking(**{**vars(self.asking), "max_tokens": WARM_UP_TOKENS})
         replies: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -104,9 +108,9 @@ class Loop:
 
         for conversation in first:
             threading.Thread(target=ask, args=(conversation,), daemon=True).start()
-        for _ in first:
-            error = replies.get()
-            if error is not None:
+        errors = [error for _ in first if (error := replies.get()) is not None]
+        for error in errors:
+            if len(errors) == len(first) or not isinstance(error, RefusedError):
                 raise error
         return len(first)
 
@@ -116,11 +120,10 @@ class Loop:
         for index in range(len(self.asked.conversations)):
             todo.put(index)
         begin = time.monotonic() - self.begin_s
-        num_threads = min(self.concurrency, len(self.asked.conversations))
-        for _ in range(num_threads):
+        for _ in range(self.concurrency):
             threading.Thread(target=self._work, args=(todo, begin), daemon=True).start()
         try:
-            return self._gather(num_threads)
+            return self._gather(self.concurrency)
         finally:
             self._stopped.set()
 
@@ -139,7 +142,7 @@ class Loop:
                 if not isinstance(error, Eagle3Error):
                     raise error
                 failures[index] = error.message
-                in_a_row += 1
+                in_a_row += not isinstance(error, RefusedError)
             if in_a_row >= MAX_FAILURES:
                 self._stopped.set()
                 return Looped(_sorted(answers), failures, True)

@@ -1,7 +1,12 @@
-"""Acceptance from a result of `eagle3 bench`: all rounds of each server, of all sets and loads."""
+"""What a result of `eagle3 bench` says to the planner: acceptance, and the times of rounds.
+
+Acceptance is of all rounds of each server, of all sets and loads. A round's time is had from each
+loop: the decoding time of its answers by their rounds, as `eagle3 tune` has it from its waves.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +19,7 @@ from eagle3_plugin.planning.acceptance import (
     from_rates,
     from_total,
 )
+from eagle3_plugin.planning.profile import Counted, Profile, Subject, Timed, full_name
 from eagle3_plugin.settings import Settings
 
 Json = Mapping[str, Any]
@@ -44,13 +50,8 @@ def from_result(given: Json, where: str) -> Acceptance:
 
     Without a chain, one tree's tokens per verify are all that is known.
     """
-    try:
+    with _read(where):
         found = list(_counted(given))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Eagle3Error(
-            f"{where} is no whole result of eagle3 bench: {error!r}; expected its cells",
-            hint="Make one with: eagle3 bench ENGINE --target T --draft D --out RESULT.json",
-        ) from error
     chains = sorted((c for c in found if c.settings.is_chain), key=lambda c: c.settings.num_steps)
     trees = [c for c in found if not c.settings.is_chain]
     if not chains and not trees:
@@ -69,6 +70,98 @@ def from_result(given: Json, where: str) -> Acceptance:
         known={c.settings.num_steps: c.tokens_per_verify for c in chains},
         trees={c.settings: _interval(c) for c in trees},
     )
+
+
+def profile_of(given: Json, where: str) -> Profile:
+    """The same as a measured profile; raises Eagle3Error for a result that is not whole.
+
+    The loads, settings and prompts are those of the result, and so is the hardware.
+    """
+    with _read(where):
+        made = given["provenance"]
+        if given["is_partial"] or made["machine"]["device"] is None or made["draft"] is None:
+            raise Eagle3Error(
+                f"{where} is a part of a run, or of servers that it did not start; expected a "
+                "whole result with its hardware and draft",
+                hint="Go on with eagle3 bench … --resume, or start the servers with eagle3 bench "
+                "vllm|sglang.",
+            )
+        timed, counted = list(_timed(given)), list(_counted(given))
+        return Profile(
+            schema=1,
+            subject=_subject(given, made),
+            begun_at=made["started_at"],
+            finished_at=made["finished_at"],
+            timed=tuple(timed),
+            counted=tuple(
+                Counted(
+                    settings=str(c.settings),
+                    num_rounds=c.num_rounds,
+                    accepted_by_position=c.accepted,
+                    measured_at=made["started_at"],
+                )
+                for c in counted
+            ),
+        )
+
+
+@contextlib.contextmanager
+def _read(where: str) -> Iterator[None]:
+    """Meanwhile a key that lacks, or a value of another kind, is an error of the file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Eagle3Error(
+            f"{where} is no whole result of eagle3 bench: {error!r}; expected its cells",
+            hint="Make one with: eagle3 bench ENGINE --target T --draft D --out RESULT.json",
+        ) from error
+
+
+def _subject(given: Json, made: Json) -> Subject:
+    machine, versions = made["machine"], made["versions"]
+    return Subject(
+        engine=made["engine"],
+        target=full_name(made["target"]["name"]),
+        draft=full_name(made["draft"]["name"]),
+        device=machine["device"],
+        hardware=machine["hardware"] or "unknown",
+        num_gpus=machine["num_gpus"] or 1,
+        engine_version=versions["engine"] or "unknown",
+        plugin_version=versions["plugin"],
+        words=tuple(made["words"]),
+        prompts_sha256=" ".join(used["sha256"] for used in given["sets"]),
+        num_prompts=sum(used["num_conversations"] for used in given["sets"]),
+        max_new_tokens=made["sampling"]["max_tokens"],
+    )
+
+
+def _timed(given: Json) -> Iterator[Timed]:
+    """One time for each loop, together where settings and load are the same."""
+    settings = {server["name"]: server["settings"] for server in given["servers"]}
+    times: dict[tuple[str, int], list[float]] = {}
+    for cell in given["cells"]:
+        found = _round_s(cell)
+        if found is not None:
+            times.setdefault((settings[cell["server"]], cell["concurrency"]), []).append(found)
+    for (name, num_requests), round_s in times.items():
+        yield Timed(
+            settings=name,
+            num_requests=num_requests,
+            how="real",
+            round_s=tuple(round_s),
+            measured_at=given["provenance"]["started_at"],
+        )
+
+
+def _round_s(cell: Json) -> float | None:
+    """Seconds of decoding, of all answers together, by their rounds; None where nothing says it."""
+    answers = [r for r in cell["requests"] if r["time_to_first_token_s"] is not None]
+    if len(answers) < len(cell["requests"]):
+        return None
+    seconds = sum(r["request_s"] - r["time_to_first_token_s"] for r in answers)
+    accepted = cell["acceptance"]
+    rounds = accepted["num_rounds"] if accepted else sum(r["num_tokens"] - 1 for r in answers)
+    return float(seconds / rounds) if rounds > 0 and seconds > 0 else None
 
 
 def _counted(given: Json) -> Iterator[_Counted]:

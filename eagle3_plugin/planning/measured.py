@@ -15,6 +15,7 @@ from typing import Final
 
 from eagle3_plugin.errors import Eagle3Error, UsageError
 from eagle3_plugin.planning.acceptance import Acceptance, counted_interval, from_rates
+from eagle3_plugin.planning.bench_results import profile_of
 from eagle3_plugin.planning.cost import Cost, Term
 from eagle3_plugin.planning.profile import (
     Counted,
@@ -22,8 +23,9 @@ from eagle3_plugin.planning.profile import (
     Profile,
     Subject,
     full_name,
+    profile_from,
     profile_path,
-    read_profile,
+    read_file,
 )
 from eagle3_plugin.planning.settings import OFF, Choice
 from eagle3_plugin.settings import Settings, chain
@@ -65,7 +67,7 @@ class Measured:
         if not chains:
             raise Eagle3Error(
                 f"{self.source} has no counts of a chain; expected those of a long one",
-                hint="Run eagle3 tune again: it goes on where it was stopped.",
+                hint="Run eagle3 tune again: it goes on where it was stopped; or bench a chain.",
             )
         longest = chains[max(chains)]
         known = {k: shorter_tokens_per_verify(longest, k) for k in range(1, max(chains))}
@@ -135,8 +137,10 @@ class Measured:
 
 
 def read_measured(path: Path) -> Measured:
-    """A finished profile; raises Eagle3Error for one that is not."""
-    profile = read_profile(path)
+    """A finished profile, or a whole result of `eagle3 bench`; Eagle3Error for one that is not."""
+    given = read_file(path)
+    is_result = given.get("kind") == "bench"
+    profile = profile_of(given, str(path)) if is_result else profile_from(given, path)
     if profile.finished_at is None:
         raise Eagle3Error(
             f"{path} is not finished: eagle3 tune was stopped before its end",

@@ -20,7 +20,7 @@ from eagle3_plugin.errors import Eagle3Error, NotFoundError
 from eagle3_plugin.planning.settings import Choice, parse
 
 SCHEMA: Final = 1
-MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_BYTES: Final = 512 * 1024 * 1024
 CACHE: Final = "EAGLE3_CACHE"
 """The variable that names the folder of our cache."""
 
@@ -160,8 +160,8 @@ def median_error(values: Sequence[float]) -> float:
     return max(ordered[-1 - rank] / middle, middle / ordered[rank]) - 1
 
 
-def read_profile(path: Path) -> Profile:
-    """The profile in a file; raises Eagle3Error for what is none, with all that is wrong."""
+def read_file(path: Path) -> dict[str, Any]:
+    """The JSON of a profile, or of a result of `eagle3 bench`, unchecked."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -169,8 +169,18 @@ def read_profile(path: Path) -> Profile:
             f"{path}: {error.strerror or error}, expected a profile that `eagle3 tune` wrote",
             hint="eagle3 tune ENGINE --target TARGET --draft DRAFT --profile FILE",
         ) from error
+    return parse_json_object(data, str(path), max_bytes=MAX_BYTES)
+
+
+def read_profile(path: Path) -> Profile:
+    """The profile in a file; raises Eagle3Error for what is none, with all that is wrong."""
+    return profile_from(read_file(path), path)
+
+
+def profile_from(given: dict[str, Any], path: Path) -> Profile:
+    """The profile of a file's JSON."""
     try:
-        return Profile.model_validate(parse_json_object(data, str(path), max_bytes=MAX_BYTES))
+        return Profile.model_validate(given)
     except ValidationError as error:
         lines = [f"{path} is not a profile: {error.error_count()} problem(s)"]
         for found in error.errors():

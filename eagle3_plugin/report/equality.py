@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from eagle3_plugin.measuring.equal import ALPHA, Difference, Equality, TokenLogprobs
+from eagle3_plugin.measuring.equal import ALPHA, ComparedBy, Difference, Equality, TokenLogprobs
 from eagle3_plugin.report import numbers
 from eagle3_plugin.report.page import (
     Block,
@@ -70,10 +71,17 @@ def _sentence(equality: Equality) -> str:
     return _of_outputs(equality) + why + _left_out(equality)
 
 
+_COMPARED_BY: Final[Mapping[ComparedBy | None, str]] = {
+    "token_ids": ", token by token",
+    "text": ", by their text",
+    "token_ids_or_text": ", token by token where there are token ids, else by their text",
+    None: "",
+}
+
+
 def _of_outputs(equality: Equality) -> str:
     compared, equal = map(numbers.count, (equality.num_compared, equality.num_equal))
-    unit = {"token_ids": ", token by token", "text": ", by their text", None: ""}
-    by = unit[equality.compared_by]
+    by = _COMPARED_BY[equality.compared_by]
     if equality.num_equal == equality.num_compared:
         return f"all {compared} outputs equal the baseline's{by}."
     counts = f"near-ties: {equality.num_near_ties}, different: {equality.num_different}"
@@ -93,7 +101,7 @@ def _table(equality: Equality) -> Table:
     return Table(
         f"Where {equality.server} leaves the baseline",
         COLUMNS,
-        tuple(_cells(difference, equality) for difference in equality.differences),
+        tuple(map(_cells, equality.differences)),
         _note(equality),
     )
 
@@ -108,13 +116,13 @@ def _note(equality: Equality) -> str:
     )
 
 
-def _cells(difference: Difference, equality: Equality) -> tuple[Cell, ...]:
+def _cells(difference: Difference) -> tuple[Cell, ...]:
     d = difference
     where = (
         f"{d.set}, conversation {d.conversation + 1}, turn {d.turn + 1}, {d.concurrency} parallel"
     )
     words = {True: "near-tie", False: "different", None: "unknown"}
-    unit = "token" if equality.compared_by == "token_ids" else "character"
+    unit = "character" if isinstance(d.found, str) else "token"
     return (
         text(f"{where}, repeat {d.repeat + 1}"),
         text(words[d.is_near_tie]),

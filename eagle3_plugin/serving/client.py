@@ -17,12 +17,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from eagle3_plugin.errors import EngineError, UsageError
+from eagle3_plugin.errors import EngineError, RefusedError, UsageError
 from eagle3_plugin.serving.completion import Completion, completion_of, has_token
 
 TIMEOUT_S = 600.0
 Json = dict[str, Any]
 Engine = Literal["vllm", "sglang"]
+
+REFUSALS = frozenset({400, 413, 422})
+"""Answers that are about one request: the server is well."""
+
+EMPTY_CACHE = {"vllm": "/reset_prefix_cache", "sglang": "/flush_cache"}
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,16 @@ class Client:
         with _response(self.url, path, body, self.timeout_s) as response:
             return _json(response.read().decode("utf-8", errors="replace"), self.url + path)
 
-    def post_empty(self, path: str) -> None:
-        """A POST whose answer says nothing but that it was done."""
+    def empty_cache(self) -> None:
+        """Has the engine forget all prompts; EngineError while it still holds some of a request.
+
+        vLLM 0.32 then answers 200 all the same, with `success` false (entrypoints/serve/dev/cache).
+        """
+        path = EMPTY_CACHE[self.engine]
         with _response(self.url, path, {}, self.timeout_s) as response:
-            response.read()
+            text = response.read().decode("utf-8", errors="replace")
+        if self.engine == "vllm" and _json(text, self.url + path).get("success") is not True:
+            raise EngineError(f"{self.url}{path} answered {text[:80]}; expected success")
 
     def _streamed(self, path: str, body: Json) -> Completion:
         begin = time.monotonic()
@@ -159,7 +170,8 @@ def _response(
         response = connection.getresponse()
         if response.status != 200:
             text = response.read().decode("utf-8", errors="replace")
-            raise EngineError(f"{url}{path} answered {response.status}: {_error_message(text)}")
+            kind = RefusedError if response.status in REFUSALS else EngineError
+            raise kind(f"{url}{path} answered {response.status}: {_error_message(text)}")
         yield response
     except TimeoutError as error:
         raise EngineError(

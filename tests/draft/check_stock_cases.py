@@ -12,6 +12,10 @@ from tests.draft.check_cases import (
     nested_theta_removed,
 )
 
+YARN = {"factor": 4.0, "original_max_position_embeddings": 512}
+OWN_FACTOR = {"theta": 1e6, "type": "yarn", "parameters": YARN | {"attention_factor": 1.7}}
+USUAL_FACTOR = {"theta": 1e6, "type": "yarn", "parameters": YARN | {"attention_factor": 1.1386294}}
+
 FORM_TRIPS = (
     Trip("vLLM's name for a draft", {"architecture": "- - error info"}, dialect="vllm"),
     Trip("a Qwen3 name", {"architecture": STOCK},
@@ -105,6 +109,11 @@ MISREAD_TRIPS = (
     Trip("two layers", {"several-layers": "- - error info"}, draft={"num_layers": 2}),
     Trip("no theta", {"rope-theta-absent": WARNED}, fields={"rope_theta": None},
          target={"rope": {"theta": 10000.0}}),
+    Trip("yarn with an attention factor of its own",
+         {"yarn-attention-factor": "- - error info"}, draft={"rope": OWN_FACTOR},
+         target={"rope": OWN_FACTOR}),
+    Trip("yarn with the usual attention factor", {}, draft={"rope": USUAL_FACTOR},
+         target={"rope": USUAL_FACTOR}),
     Trip("weights in F16", {"dtype-auto": "- - warning info"}, draft={"dtype": "F16"}),
     Trip("no type in config.json", {"dtype-auto": "- - warning info"},
          fields={"torch_dtype": None}),

@@ -37,6 +37,7 @@ LAYERS = SGLANG + (
 NO_FC = SGLANG + "fc is skipped, since its input is as wide as its output"
 EMBEDDING = SGLANG + "the draft's own embedding is replaced by the target's"
 BIASES = SGLANG + "attention biases are dropped"
+FACTOR = SGLANG + "yarn's attention_factor is not read"
 ZERO = SGLANG + "boundary 0 (the embedding) has no output id"
 ORDER = "taps [33, 18, 2] are captured in ascending order"
 LLAMA_BIAS = STOCK_VLLM + (
@@ -62,6 +63,8 @@ REFUSALS = [
     ("own embedding", "universal", [EMBEDDING]),
     ("the embedding as a tap", "sglang", [ZERO]),
     ("four taps", "speculators", [FOUR]),
+    ("yarn with a factor of its own", "sglang", [FACTOR]),
+    ("yarn with a factor of its own", "universal", [FACTOR]),
     ("a permuted vocabulary", "vllm", [FULL_MAP]),
     ("a permuted vocabulary", "speculators", [FULL_MAP]),
     ("a permuted vocabulary", "universal", [FULL_MAP]),

@@ -32,6 +32,7 @@ MAX_TOKENS = 12
 TAPS = (3, 5, 7)
 BOUNDARY = Settle(ids="boundary")
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
+OWN_FACTOR = {"factor": 4.0, "original_max_position_embeddings": 16, "attention_factor": 2.5}
 WHOLE = {"draft_vocab_size": 512, "has_vocab_map": False}
 
 
@@ -97,6 +98,8 @@ CASES = {
     "an output bias alone": Case(
         "output-bias", "silent", changes={"attention_output_bias": True}
     ),
+    "yarn with an attention factor of its own": Case("yarn-attention-factor", "silent", changes={
+        "rope": {"theta": 1e6, "type": "yarn", "parameters": OWN_FACTOR}}),
     "a bias of fc": Case("fc-bias", "silent", changes={"fc_bias": True}),
     "an fc norm without its flag": Case(
         "fc-norm-misread", "silent", changes={"fc_input_norm": "joint"},

@@ -33,6 +33,8 @@ class Behaviour:
     fault: "500", "hang", "cut" (the stream ends without its end) or "die" (nothing listens any
     more), from the request after `healthy` on. changes: (prompt's first id, position) -> the token
     there. extra_rounds: that only the counters know of. busy_s: how long an answer takes.
+    refused: first ids of prompts that are answered with 400. resets: what it says, in turn, when it
+    is to empty its cache. gives_ids: with the text.
     """
 
     speculates: bool = False
@@ -43,6 +45,9 @@ class Behaviour:
     extra_rounds: int = 0
     busy_s: float = 0.0
     logprobs: dict[int, float] = field(default_factory=dict)
+    refused: tuple[int, ...] = ()
+    resets: list[bool] = field(default_factory=list)
+    gives_ids: bool = True
 
 
 class FakeServer(http.server.ThreadingHTTPServer):
@@ -82,6 +87,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/tokenize":
             self._send(200, json.dumps({"tokens": _ids(body)}))
+            return
+        if self.path == "/reset_prefix_cache":
+            self._send(200, json.dumps({"success": self.server.behaviour.resets.pop(0)}))
+            return
+        if _ids(body)[0] in self.server.behaviour.refused:
+            self._send(400, '{"error": {"message": "too long"}}')
             return
         with self.server.lock:
             if self._is_faulty(body):
@@ -123,6 +134,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         chunks: list[dict[str, Any]] = [
             {"choices": [{"text": f" {token}", "token_ids": [token]}]} for token in ids
         ]
+        if not behaviour.gives_ids:
+            chunks = [{"choices": [{"text": f" {token}"}]} for token in ids]
         chunks = chunks or [{"choices": [{"text": "", "token_ids": []}]}]
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(ids)}
         last: dict[str, Any] = {"choices": [], "usage": usage}

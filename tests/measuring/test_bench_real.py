@@ -1,6 +1,6 @@
 """`eagle3 bench` with real engines on this CPU and the tiny pair: both cards' protocols, resumed.
 
-Two conversations of each set; files of the sets' schemas in place of the sets. Outputs have to be
+Four conversations of each set; files of the sets' schemas in place of the sets. Outputs have to be
 equal to the baseline's token by token, and answers and counters have to tell the same.
 """
 
@@ -18,6 +18,7 @@ import pytest
 from eagle3_plugin.measuring.result import Result, read_result
 from eagle3_plugin.planning.acceptance_sources import parse_acceptance
 from eagle3_plugin.planning.cards import find_card
+from eagle3_plugin.planning.measured import read_measured
 from eagle3_plugin.settings import Settings
 from eagle3_plugin.tiny import tiny_pair
 
@@ -53,7 +54,7 @@ def _sets(folder: Path, letter: str) -> str:
     given = []
     for name in find_card(letter).sets.values():
         path = folder / f"{name}.jsonl"
-        path.write_text(f"{json.dumps(ROWS[name], ensure_ascii=False)}\n" * 3, encoding="utf-8")
+        path.write_text(f"{json.dumps(ROWS[name], ensure_ascii=False)}\n" * 4, encoding="utf-8")
         given.append(f"{name}={path}")
     return ",".join(given)
 
@@ -71,7 +72,7 @@ def _bench(folder: Path, engine: str, letter: str, *more: str) -> tuple[str, Res
             "--sets",
             _sets(folder, letter),
         ),
-        *("--limit", "2", "--max-new-tokens", "24", "--device", "cpu", "--python", str(python)),
+        *("--limit", "4", "--max-new-tokens", "24", "--device", "cpu", "--python", str(python)),
         *("--out", str(folder / "r.json"), *more, "--", *WORDS[engine]),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -101,7 +102,7 @@ def test_a_cards_protocol_runs_to_its_end_and_shows_the_card_beside_ours(
         assert equality.compared_by == "token_ids"
         assert equality.num_compared == equality.num_equal > 0
     for cell in found.cells:
-        assert cell.num_conversations == 2
+        assert cell.num_conversations == 4
         told = cell.acceptance.num_rounds if cell.acceptance else None
         assert told == cell.num_rounds_counted
         assert cell.acceptance_from == ("answers" if cell.server != "baseline" else None)
@@ -115,6 +116,9 @@ def test_a_cards_protocol_runs_to_its_end_and_shows_the_card_beside_ours(
     settings = SERVERS[letter, engine][-1]
     planned = parse_acceptance(str(tmp_path / "r.json"))
     assert planned.tokens_per_verify(Settings.parse(settings)).expected is not None
+    if letter == "B":
+        speeds = read_measured(tmp_path / "r.json").speeds(1)
+        assert {"off", "4,1,5", "8,1,9"} <= {str(s.choice) for s in speeds if s.is_measured}
     for summary in found.summaries:
         ratio = summary.ratios.get("tokens_per_s_per_conversation")
         total = summary.estimates.get("tokens_per_verify")

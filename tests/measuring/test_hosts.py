@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,6 +91,15 @@ def test_a_cache_of_somebody_elses_server_is_left_alone(tmp_path: Path) -> None:
     with serving() as server, UrlHost("server", server.url, 5.0).opened() as opened:
         opened.empty_cache()
         assert server.bodies == []
+
+
+def test_a_cache_is_emptied_when_the_engine_says_so() -> None:
+    """vLLM answers 200 in either case."""
+    runs: Any = SimpleNamespace(exit_code=None)
+    with serving(Behaviour(resets=[False, False, True])) as server:
+        with UrlHost("server", server.url, 5.0).opened() as opened:
+            replace(opened, server=runs).empty_cache()
+        assert server.behaviour.resets == []
 
 
 def test_vllm_is_told_to_count_by_request_and_to_let_its_cache_be_emptied(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from eagle3_plugin.errors import EngineError
+from eagle3_plugin.errors import EngineError, RefusedError
 from eagle3_plugin.measuring.conversations import AskedSet, Conversation
 from eagle3_plugin.measuring.loop import Answer, Asking, Loop, Looped, Place
 from eagle3_plugin.measuring.record import Counts
@@ -135,6 +135,28 @@ def test_a_conversation_that_fails_alone_does_not_end_the_loop() -> None:
     assert not found.is_given_up
     assert [answer.place for answer in found.answers] == [(0, 0), (1, 0), (2, 0)]
     assert found.failures == {1: "boom"}
+
+
+def test_requests_that_a_server_refuses_do_not_end_the_loop() -> None:
+    with serving(Behaviour(refused=(1, 2, 3, 4))) as server:
+        found = run(server, ids(*range(1, 8)))
+    assert not found.is_given_up
+    assert [answer.place for answer in found.answers] == [(4, 0), (5, 0), (6, 0)]
+    assert list(found.failures) == [0, 1, 2, 3]
+    assert "answered 400: too long" in found.failures[0]
+
+
+@pytest.mark.parametrize(("refused", "is_error"), [((1,), False), ((1, 2), True)])
+def test_a_warm_up_is_an_error_when_all_of_it_is_refused(
+    refused: tuple[int, ...], is_error: bool
+) -> None:
+    with serving(Behaviour(refused=refused)) as server:
+        loop = Loop(Client(server.url, "fake"), ids(1, 2, 3), 2, ASKING, 0, {}, 0.0, lambda a: None)
+        if not is_error:
+            assert loop.warm_up() == 2
+            return
+        with pytest.raises(RefusedError, match="answered 400: too long"):
+            loop.warm_up()
 
 
 def test_an_answer_without_a_token_is_a_failure() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from eagle3_plugin.errors import EngineError, UsageError
+from eagle3_plugin.measuring import describe, equality
 from eagle3_plugin.measuring.bench import Wanted, Work, measure
 from eagle3_plugin.measuring.conversations import AskedSet
 from eagle3_plugin.measuring.equal import TokenLogprobs
+from eagle3_plugin.measuring.equality import compare
 from eagle3_plugin.measuring.hosts import UrlHost
-from eagle3_plugin.measuring.journal import CellKey, journal_path
-from eagle3_plugin.measuring.result import Result
+from eagle3_plugin.measuring.journal import CellKey, journal_path, require_place
+from eagle3_plugin.measuring.loop import Answer, Asking
+from eagle3_plugin.measuring.result import Request, Result
 from eagle3_plugin.measuring.run import STOPPED, Plan
 from eagle3_plugin.measuring.wanted import of_urls
 from tests.measuring.fake_server import Behaviour, FakeServer, serving
@@ -57,15 +61,15 @@ def test_sessions_alternate_over_repeats_and_the_last_server_stays() -> None:
 
 
 def test_a_result_has_all_that_was_asked() -> None:
-    asked = work(ids(3, 5), replace(chats(("one", "two")), name="y"), concurrency=(1, 2),
-                 num_repeats=2)  # fmt: skip
+    asked = work(ids(3, 5), replace(chats(("one", "two"), ("three", "four")), name="y"),
+                 concurrency=(1, 2), num_repeats=2)  # fmt: skip
     found = result_of(asked)
     keys = [(c.server, c.set, c.concurrency, c.repeat, c.num_requests) for c in found.cells]
     assert keys[:4] == [
         ("baseline", "x", 1, 0, 2),
-        ("baseline", "y", 1, 0, 2),
+        ("baseline", "y", 1, 0, 4),
         ("baseline", "x", 2, 0, 2),
-        ("baseline", "y", 2, 0, 2),
+        ("baseline", "y", 2, 0, 4),
     ]
     assert len(keys) == 16
     assert [(s.server, s.set, s.concurrency) for s in found.summaries[:2]] == [
@@ -78,13 +82,13 @@ def test_a_result_has_all_that_was_asked() -> None:
     ]
     assert not found.is_partial
     assert found.problems == ()
-    assert (found.equality[0].num_compared, found.equality[0].num_equal) == (16, 16)
+    assert (found.equality[0].num_compared, found.equality[0].num_equal) == (24, 24)
     speculative = next(s for s in found.summaries if s.server == "server")
     assert speculative.acceptance is not None
     assert speculative.acceptance.tokens_per_verify == 2.0
     assert found.provenance.versions.engine == "0.32.0"
     assert found.provenance.target.name == "fake"
-    assert found.provenance.num_warm_up_requests == 2 * 2 * (1 + 1 + 2 + 1)
+    assert found.provenance.num_warm_up_requests == 2 * 2 * (1 + 1 + 2 + 2)
 
 
 def test_answers_and_counters_that_disagree_are_a_problem_with_both_numbers() -> None:
@@ -195,6 +199,63 @@ def test_a_line_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
     assert found.provenance.num_resumed == 5
 
 
+def test_a_separator_in_an_answer_and_a_cut_inside_a_letter_leave_a_journal_whole(
+    tmp_path: Path,
+) -> None:
+    asked = work(out=tmp_path / "r.json")
+    with serving() as baseline, serving(SPECULATING) as server:
+        measure(wanted(asked, server, baseline), nothing)
+        path = journal_path(tmp_path / "r.json")
+        data = path.read_text().replace('"text": " 3', '"text": "\u2028\u0085').encode()
+        path.write_bytes(data + '{"problem": "学'.encode()[:-1])
+        found = measure(wanted(replace(asked, resume=True), server, baseline), nothing).result
+    assert found.provenance.num_resumed == 6
+    assert found.problems == ()
+    assert path.read_bytes().startswith(data)
+
+
+def test_something_else_in_a_journal_is_an_error_with_its_line(tmp_path: Path) -> None:
+    path = journal_path(tmp_path / "r.json")
+    path.write_text("what is this\n")
+    with (
+        serving() as baseline,
+        serving() as server,
+        pytest.raises(UsageError, match="line 1 is not of a journal; expected a JSON object"),
+    ):
+        measure(wanted(work(out=tmp_path / "r.json", resume=True), server, baseline), nothing)
+
+
+def test_a_run_to_go_on_with_is_not_removed(tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    journal_path(out).write_text("")
+    with pytest.raises(UsageError, match="--resume keeps what was measured and --force removes it"):
+        require_place(out, resume=True, force=True)
+    with journal_path(out).open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(EngineError, match="another eagle3 bench writes"):
+            require_place(out, resume=False, force=True)
+    require_place(out, resume=False, force=True)
+    assert not journal_path(out).exists()
+
+
+def test_a_set_smaller_than_the_load_is_refused() -> None:
+    with pytest.raises(UsageError, match="x has 3, and 4 conversations are to be asked at a time"):
+        result_of(work(concurrency=(1, 4)))
+
+
+def test_another_server_or_other_files_are_another_run(tmp_path: Path) -> None:
+    asked = work(out=tmp_path / "r.json")
+    with serving() as baseline, serving(SPECULATING) as server, serving(SPECULATING) as other:
+        measure(wanted(asked, server, baseline), nothing)
+        with pytest.raises(UsageError, match=r"expected the same\n  servers: .* now\n"):
+            measure(wanted(replace(asked, resume=True), other, baseline), nothing)
+    weights = tmp_path / "model.safetensors"
+    weights.write_text("1")
+    was = describe.stamp(str(tmp_path))
+    weights.write_text("22")
+    assert describe.stamp(str(tmp_path)) != was
+
+
 def test_a_difference_is_explained_by_both_servers() -> None:
     tied = {42: -0.7, 7: -0.7001}
     ours = Behaviour(speculates=True, changes={(5, 2): 42}, logprobs=tied)
@@ -228,6 +289,79 @@ def test_turns_after_a_difference_are_not_compared() -> None:
     asked = work(chats(("one", "two", "three"), ("four", "five")))
     found = result_of(asked, ours).equality[0]
     assert (found.num_compared, found.num_equal, found.num_not_compared) == (3, 2, 2)
+
+
+def test_answers_without_ids_are_compared_by_their_text() -> None:
+    found = result_of(work(), Behaviour(speculates=True, changes={(5, 2): 42}),
+                      Behaviour(gives_ids=False)).equality[0]  # fmt: skip
+    assert (found.compared_by, found.num_equal, found.num_different) == ("text", 2, 1)
+    assert found.differences[0].position == len(" 5 6 ")
+    assert "a replay needs them" in found.differences[0].why
+
+
+def test_each_pair_is_compared_by_ids_where_both_have_them() -> None:
+    by_ids, by_text = _answer(0, (1, 2), " 1 2"), _answer(1, None, " 3 4")
+    changed = _answer(0, (1, 5), " 1 5")
+    key = CellKey("server", "x", 1, 0)
+    base = {replace(key, server="baseline"): {(0, 0): by_ids, (1, 0): by_text}}
+    found = compare("server", {key: {(0, 0): changed, (1, 0): by_text}}, base)
+    assert (found.compared_by, found.num_compared) == ("token_ids_or_text", 2)
+    assert [(apart.position, apart.common) for apart in found.apart] == [(1, (1,))]
+
+
+def _answer(conversation: int, token_ids: tuple[int, ...] | None, text: str) -> Answer:
+    return Answer(
+        Request(
+            conversation=conversation,
+            turn=0,
+            modality="text",
+            begin_s=0.0,
+            time_to_first_token_s=None,
+            request_s=1.0,
+            num_prompt_tokens=None,
+            num_tokens=2,
+            finish_reason=None,
+            counts=None,
+        ),
+        text,
+        token_ids,
+    )
+
+
+def test_a_ctrl_c_while_outputs_are_compared_gives_a_partial_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(equality, "replay", stop)
+    with serving() as baseline, serving(replace(SPECULATING, changes={(5, 2): 42})) as server:
+        found = measure(wanted(work(), server, baseline), nothing)
+    assert (found.is_stopped, found.result.is_partial) == (True, True)
+    assert found.result.equality[0].differences[0].why == "not explained: the run was stopped"
+
+
+WARM = Asking(4, 0.7, 0, False, None)
+
+
+def test_the_distribution_test_gives_each_server_seeds_of_its_own() -> None:
+    with serving() as baseline, serving(SPECULATING) as server:
+        asked = work(asking=WARM, num_seeds=3)
+        found = measure(wanted(asked, server, baseline), nothing).result.equality[0]
+        seeds = [{b["seed"] for b in one.long_bodies[3:]} for one in (baseline, server)]
+    assert found.how == "distribution"
+    assert seeds == [{0, 1, 2}, {3, 4, 5}]
+
+
+def test_a_distribution_test_that_cannot_be_made_says_why_and_the_result_stays() -> None:
+    for ours, base in (
+        (Behaviour(), Behaviour(gives_ids=False)),
+        (Behaviour(gives_ids=False),) * 2,
+    ):
+        found = result_of(work(asking=WARM, num_seeds=3), replace(ours, speculates=True), base)
+        assert len(found.cells) == 2
+        assert found.equality[0].how == "none"
+        assert "gives no token ids; expected them for the" in found.equality[0].why
 
 
 def test_a_baseline_that_speculates_is_refused() -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from eagle3_plugin.errors import Eagle3Error
 from eagle3_plugin.planning.acceptance_sources import from_json, parse_acceptance
+from eagle3_plugin.planning.measured import read_measured
+from eagle3_plugin.planning.settings import OFF
 from eagle3_plugin.settings import Settings
 
 EXAMPLES = Path(__file__).parent.parent / "measuring"
@@ -74,3 +76,56 @@ def test_a_result_is_named_by_its_file(name: str, settings: str) -> None:
 def test_a_result_without_rounds_is_an_error(given: dict[str, Any], message: str) -> None:
     with pytest.raises(Eagle3Error, match=message):
         from_json(given, "r.json")
+
+
+def _answer(request_s: float, num_tokens: int) -> dict[str, Any]:
+    return {"time_to_first_token_s": 0.5, "request_s": request_s, "num_tokens": num_tokens}
+
+
+def _whole(folder: Path, **changes: Any) -> Path:
+    """Two loops without speculation and two with a chain of 3, of two answers each."""
+    given = json.loads((EXAMPLES / "example_sets.json").read_text()) | {"is_partial": False}
+    given["servers"] = [s for s in given["servers"] if s["name"] != "5,1,6"]
+    counts = {"num_rounds": 50, "accepted_by_position": [25, 15, 10]}
+    given["cells"] = [
+        {"server": "baseline", "concurrency": 2, "acceptance": None, "requests": r}
+        for r in ([_answer(1.5, 101), _answer(1.5, 101)], [_answer(2.5, 101), _answer(2.5, 101)])
+    ] + [
+        {"server": "3,1,4", "concurrency": 2, "acceptance": counts, "requests": r}
+        for r in ([_answer(1.0, 51), _answer(1.0, 51)], [_answer(1.5, 51), _answer(1.5, 51)])
+    ]
+    path = folder / "result.json"
+    path.write_text(json.dumps(given | changes))
+    return path
+
+
+def test_a_result_is_a_measured_profile_too(tmp_path: Path) -> None:
+    found = read_measured(_whole(tmp_path))
+    subject = found.profile.subject
+    assert (subject.engine, subject.device, subject.num_prompts) == ("vllm", "gpu", 12)
+    assert found.loads == (2,)
+    off, on = found.cost(OFF, 2), found.cost(Settings(3, 1, 4), 2)
+    assert off is not None
+    assert on is not None
+    assert (off.total_s, on.total_s) == pytest.approx((0.015, 0.03))
+    assert [(s.choice, s.is_measured) for s in found.speeds(2)] == [
+        (OFF, True),
+        (Settings(3, 1, 4), True),
+    ]
+    assert [s.tokens_per_s for s in found.speeds(2)] == pytest.approx([2 / 0.015, 2 * 2 / 0.03])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"is_partial": True}, "is a part of a run, or of servers that it did not start"),
+        ({"cells": [{"server": "3,1,4"}]}, "is no whole result of eagle3 bench: KeyError"),
+        ({"servers": [{"name": "3,1,4", "settings": "unknown"}]}, "is no whole result"),
+    ],
+)
+def test_a_result_that_is_not_whole_is_no_profile(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = _whole(tmp_path, **changes)
+    with pytest.raises(Eagle3Error, match=message):
+        read_measured(path)

@@ -72,4 +72,6 @@ def losses(config: DraftConfig) -> list[Problem]:
     scaled = config.rope.type != "default"
     if scaled and config.rope.mrope_section is not None:
         found.append(f"M-RoPE with a rope of type {config.rope.type}: the scaling is dropped")
+    elif not config.rope.is_usual_yarn:
+        found.append("yarn's attention_factor is not read")
     return [Problem("stock-sglang", f"SGLang 0.5.23: {what}") for what in found]

@@ -115,6 +115,13 @@ def _theta_absent(case: Case, config: DraftConfig, reading: StockReading) -> Ite
         yield Seen(f"rope_theta is absent: read as {reading.theta:g}", "rope_theta in config.json")
 
 
+def _attention_factor(case: Case, config: DraftConfig, reading: StockReading) -> Iterable[Seen]:
+    rope = config.rope
+    if rope.mrope_section is None and not rope.is_usual_yarn:
+        yield Seen(f"yarn with an attention_factor of {rope.attention_factor:g}",
+                   "0.1 ln(factor) + 1, which it takes")  # fmt: skip
+
+
 def _dtype_auto(case: Case, config: DraftConfig, reading: StockReading) -> Iterable[Seen]:
     """A target that names no type is taken for BF16, as most are."""
     stated = case.target.dtype if case.target is not None else None
@@ -197,6 +204,10 @@ MISREAD: tuple[Rule, ...] = (
         compared(_theta_absent),
         both("takes 10000, as the trainers do"),
         "transformers 5.19 LlamaConfig, Qwen3Config", plugin=AS_STOCK, remedy=_ADD_THETA),
+    Rule("yarn-attention-factor", "yarn with an attention_factor of its own",
+        at(sglang="error", sglang_plugin="info"), compared(_attention_factor),
+        {"sglang": "takes 0.1 ln(factor) + 1, in silence"},
+        "SGLang layers/rotary_embedding/factory.py:318", remedy=mend),
     Rule("dtype-auto", "a draft that runs in another type than its target unless --dtype says so",
         at(sglang="warning", sglang_plugin="info"), compared(_dtype_auto),
         {"sglang": "takes the type that the draft's config.json states, F16 for F32 or none: "
