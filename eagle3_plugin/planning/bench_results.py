@@ -88,7 +88,6 @@ def profile_of(given: Json, where: str) -> Profile:
             )
         timed, counted = list(_timed(given)), list(_counted(given))
         return Profile(
-            schema=1,
             subject=_subject(given, made),
             begun_at=made["started_at"],
             finished_at=made["finished_at"],
