@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,8 +86,8 @@ def watch(
     given, where = _expected(draft, expected, is_needed=alarm or hook is not None)
     allowed = parse_slack(slack)
     watched = connect(url)
-    if hook is not None or alarm:
-        _require_speculation(watched)
+    if (hook is not None or alarm) and (problem := _no_speculation(watched)):
+        raise problem
     adviser = None
     if target is not None and draft is not None:
         adviser = _adviser(target, draft, watched.engine, gpu, num_gpus)
@@ -114,12 +115,14 @@ def _require(
         raise UsageError("--gpu is for the planner, which needs --target and --draft beside it")
 
 
-def _require_speculation(watched: Watched) -> None:
-    if watched.settings is None:
-        raise EngineError(
-            f"{watched.url} runs without speculation; expected a draft whose acceptance can fall",
-            hint="Start it with eagle3 serve, or leave --alarm and --webhook out.",
-        )
+def _no_speculation(watched: Watched) -> EngineError | None:
+    """Why there is nothing to alarm about; None while the server drafts."""
+    if watched.settings is not None:
+        return None
+    return EngineError(
+        f"{watched.url} runs without speculation; expected a draft whose acceptance can fall",
+        hint="Start it with eagle3 serve, or leave --alarm and --webhook out.",
+    )
 
 
 def _expected(
@@ -196,7 +199,7 @@ def _run(
 ) -> None:
     """Watches until there is a reason to stop; only an error or Ctrl-C ends it."""
     from eagle3_plugin.show_watch import showing
-    from eagle3_plugin.watching.watch import fallen, sights
+    from eagle3_plugin.watching.watch import sights
 
     with _printing() if as_json else showing() as show:
         for sight in sights(seen, interval_s):
@@ -205,8 +208,8 @@ def _run(
                 raise sight.trouble
             if hook is not None:
                 _tell(hook, sight)
-            if alarm and seen.rule is not None and sight.is_alarm:
-                raise fallen(sight, seen.rule)
+            if alarm and (problem := _alarm(sight, seen.rule)):
+                raise problem
 
 
 def _advice(adviser: Adviser | None, sight: Sight) -> Advice | None:
@@ -216,10 +219,22 @@ def _advice(adviser: Adviser | None, sight: Sight) -> Advice | None:
     return adviser.advise(sight.reading.time_s, sight.num_running, settings, counts)
 
 
+def _alarm(sight: Sight, rule: Rule | None) -> EngineError | None:
+    """A server that came back without its draft, or acceptance that fell; None without an alarm."""
+    from eagle3_plugin.watching.watch import fallen
+
+    if rule is not None and sight.is_alarm:
+        return fallen(sight, rule)
+    return _no_speculation(sight.watched)
+
+
 def _tell(hook: Webhook, sight: Sight) -> None:
     """A webhook that fails is a warning: the watch goes on, and tries again."""
     try:
-        hook.tell(sight.verdict, sight.to_json())
+        if problem := _no_speculation(sight.watched):
+            hook.tell_trouble(replace(sight, trouble=problem).to_json())
+        else:
+            hook.tell(sight.verdict, sight.to_json())
     except EngineError as error:
         _warn(error.message, error.hint)
 

@@ -29,6 +29,7 @@ LAYERS = {
     "console": 5,
     "show": 5,
     "demo": 5,
+    "engine": 5,
     "cli": 6,
     "__main__": 7,
 }

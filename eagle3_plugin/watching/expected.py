@@ -7,7 +7,6 @@ floor: the lowest mean that is still taken as healthy.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from eagle3_plugin.hub import resolve
 from eagle3_plugin.planning.acceptance import CONFIDENCE_Z
 from eagle3_plugin.planning.acceptance_sources import MAX_BYTES, SIDECAR, from_json
 from eagle3_plugin.settings import Settings
+from eagle3_plugin.watching.measured_requests import MeasuredRequests, of_bench, of_score
 
 MIX_SLACK: Final = 0.2
 """The share of the accepted draft tokens that another mix of prompts may take where the file knows
@@ -139,14 +139,24 @@ def expectation(
             "there is no fall to see",
             hint="Find out why with eagle3 check DRAFT --target TARGET and eagle3 score.",
         )
-    score = given.get("expected_acceptance") or given
     rates = _rates(acceptance.rates.at, settings, mean) if settings.is_chain else ()
     within = _variance_of_rounds(rates, mean, settings)
-    among, is_bound = _variance_of_requests(score, mean, within, settings)
     if slack == "replay":
         return Expectation(settings, mean, mean, rates, within, 0.0, False, where)
-    floor = _floor(score, settings, mean, among) if slack is None else mean * (1 - slack)
-    return Expectation(settings, mean, floor, rates, within, among, is_bound, where)
+    measured = _measured_requests(given, settings, where)
+    found = measured.variance(within if rates else 0.0)
+    among = _largest_variance(mean, settings) if found is None else found
+    floor = _floor(measured, mean, among) if slack is None else mean * (1 - slack)
+    return Expectation(settings, mean, floor, rates, within, among, found is None, where)
+
+
+def _measured_requests(
+    given: Mapping[str, Any], settings: Settings, where: str
+) -> MeasuredRequests:
+    """A bench is told by its cells, as in planning/acceptance_sources.py."""
+    if "cells" in given:
+        return of_bench(given, settings, where)
+    return of_score(given.get("expected_acceptance") or given, settings)
 
 
 def _rates(conditional: Any, settings: Settings, mean: float) -> tuple[float, ...]:
@@ -161,34 +171,18 @@ def _rates(conditional: Any, settings: Settings, mean: float) -> tuple[float, ..
 def _variance_of_rounds(rates: tuple[float, ...], mean: float, settings: Settings) -> float:
     """E[X^2] is the sum of (2 i - 1) P(X >= i); of a tree the most that any X can have."""
     if not rates:
-        return mean * (settings.num_steps - mean)
+        return _largest_variance(mean, settings)
     square = sum((2 * i + 1) * rate for i, rate in enumerate(rates))
     return max(0.0, square - mean**2)
 
 
-def _variance_of_requests(
-    score: Mapping[str, Any], mean: float, within: float, settings: Settings
-) -> tuple[float, bool]:
-    """From what each prompt of a score accepted, where it has that; else the largest possible.
-
-    Means from 0 to K with mean m vary by m (K - m) at most (Bhatia and Davis 2000).
-    """
-    rounds = score.get("rounds_per_prompt")
-    accepted = score.get("accepted_draft_tokens_per_prompt")
-    if not rounds or not accepted or score.get("chain") != settings.num_steps:
-        return mean * (settings.num_steps - mean), True
-    means = [a / n for a, n in zip(accepted, rounds, strict=True) if n]
-    if len(means) < 2:
-        return mean * (settings.num_steps - mean), True
-    noise = statistics.fmean(within / n for n in rounds if n)
-    return max(0.0, statistics.variance(means) - noise), False
+def _largest_variance(mean: float, settings: Settings) -> float:
+    """Numbers from 0 to K with mean m vary by m (K - m) at most (Bhatia and Davis 2000)."""
+    return mean * (settings.num_steps - mean)
 
 
-def _floor(score: Mapping[str, Any], settings: Settings, mean: float, among: float) -> float:
-    key = str(settings.num_steps)
-    sets = [v[key] - 1 for v in (score.get("prompt_sets") or {}).values() if key in v]
-    lowest = min(sets) if len(sets) > 1 else mean * (1 - MIX_SLACK)
-    num_prompts = score.get("num_prompts") or 1
-    error = CONFIDENCE_Z * (among / num_prompts) ** 0.5
-    floor: float = min(lowest, mean - error)
-    return max(floor, mean * (1 - 2 * MIX_SLACK))
+def _floor(measured: MeasuredRequests, mean: float, among: float) -> float:
+    means = measured.set_means
+    lowest = min(means) if len(means) > 1 else mean * (1 - MIX_SLACK)
+    error: float = CONFIDENCE_Z * (among / measured.num_prompts) ** 0.5
+    return max(min(lowest, mean - error), mean * (1 - 2 * MIX_SLACK))

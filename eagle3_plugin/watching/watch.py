@@ -118,8 +118,9 @@ class Watch:
         return self._sight(reading, None)
 
     def _reconnect(self) -> None:
-        """After it was gone, an engine may run with other settings."""
+        """After it was gone, an engine may run with other settings, or count anew."""
         found = connect(self.watched.url)
+        self.window.clear()
         if found != self.watched:
             self.watched = found
             self._begin_anew()

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from eagle3_plugin.errors import EngineError, UsageError
@@ -21,7 +21,7 @@ class Webhook:
     """Where an alarm is told: once, and again after all evidence for it was gone."""
 
     url: str
-    _is_told: bool = field(init=False, default=False, repr=False)
+    _told: Literal["alarm", "trouble"] | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         require_url(self.url)
@@ -29,10 +29,16 @@ class Webhook:
     def tell(self, verdict: Verdict | None, message: Mapping[str, Any]) -> None:
         """Posts the message when the verdict is an alarm that was not told yet; may raise."""
         if verdict is None or verdict.evidence == 0:
-            self._is_told = False
-        elif verdict.is_alarm and not self._is_told:
+            self._told = None
+        elif verdict.is_alarm and self._told != "alarm":
             post(self.url, message)
-            self._is_told = True
+            self._told = "alarm"
+
+    def tell_trouble(self, message: Mapping[str, Any]) -> None:
+        """Posts the message of a trouble that leaves no verdict, once while it lasts; may raise."""
+        if self._told != "trouble":
+            post(self.url, message)
+            self._told = "trouble"
 
 
 def require_url(url: str) -> None:

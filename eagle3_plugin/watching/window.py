@@ -27,20 +27,26 @@ class Step:
 class Window:
     """The readings of the last `length_s` seconds, and one before them to count from.
 
-    num_restarts: times that a counter fell, which only a restart makes it do.
+    num_restarts: times that a counter fell, which only a restart makes it do, be it while the
+    engine could not be read.
     """
 
     length_s: float
     num_restarts: int = 0
     _readings: deque[Reading] = field(default_factory=deque, repr=False)
+    _last: Reading | None = field(default=None, repr=False)
+
+    def clear(self) -> None:
+        """Forgets the readings: the next one may be of another life."""
+        self._readings.clear()
 
     def add(self, reading: Reading) -> Step | None:
-        """What happened since the reading before; None for the first one of an engine's life."""
-        last = self._readings[-1] if self._readings else None
-        if last is not None and _restarted(last, reading):
+        """What happened since the reading before; None for the first, of an engine's life too."""
+        if self._last is not None and _restarted(self._last, reading):
             self.num_restarts += 1
-            self._readings.clear()
-            last = None
+            self.clear()
+        self._last = reading
+        last = self._readings[-1] if self._readings else None
         self._readings.append(reading)
         while len(self._readings) > 2 and reading.time_s - self._readings[1].time_s > self.length_s:
             self._readings.popleft()
@@ -74,10 +80,20 @@ def between(before: Reading, after: Reading) -> Step:
 
 
 def _restarted(before: Reading, after: Reading) -> bool:
-    pairs = [
-        (before.num_generated_tokens, after.num_generated_tokens),
-        (before.num_finished, after.num_finished),
-    ]
-    if before.counts is not None and after.counts is not None:
-        pairs.append((before.counts.num_rounds, after.counts.num_rounds))
+    pairs = zip(_counters(before), _counters(after), strict=False)
     return any(later < earlier for earlier, later in pairs)
+
+
+def _counters(reading: Reading) -> tuple[float, ...]:
+    """What only grows in one life.
+
+    The accepted tokens of SGLang lack one for each request that ended, even for one that was
+    aborted before its first token (reading.py); with these added they only grow, too.
+    """
+    always = (reading.num_generated_tokens, reading.num_finished)
+    counts = reading.counts
+    if counts is None:
+        return always
+    accepted = counts.accepted_draft_tokens + reading.num_finished
+    positions = counts.accepted_by_position
+    return (*always, counts.num_rounds, counts.num_draft_tokens, accepted, *positions)

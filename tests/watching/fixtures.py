@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from eagle3_plugin.measuring.record import Counts
+from eagle3_plugin.measuring.result import Request
+from eagle3_plugin.measuring.summaries import make_cell
+from eagle3_plugin.serving.acceptance import AcceptanceCounts
+from tests.measuring.examples import sets_example
 
 VLLM = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -71,3 +78,36 @@ def vllm_text(num_rounds: int, accepted: tuple[int, int, int], num_finished: int
     name = "vllm:spec_decode_num_accepted_tokens_per_pos_total"
     lines += [f'{name}{{position="{i}"}} {count}' for i, count in enumerate(accepted)]
     return "\n".join(lines) + "\n"
+
+
+Positions = tuple[int, ...]
+Loops = dict[tuple[str, str], Sequence[tuple[int, Positions] | None]]
+"""By server and set, each answer's rounds and accepted by position; None: it does not say."""
+
+
+def bench(*repeats: Loops, counted: AcceptanceCounts | None = None) -> dict[str, Any]:
+    """A bench of the chains of 3 and of 5 with these loops; each answer is a conversation."""
+    cells = [
+        make_cell(
+            server=server, set=name, concurrency=1, repeat=repeat,
+            begun_at="2026-11-21T08:00:00Z", elapsed_s=1.0, counted=counted,
+            requests=[_request(i, answer) for i, answer in enumerate(answers)],
+        )
+        for repeat, loops in enumerate(repeats)
+        for (server, name), answers in loops.items()
+    ]  # fmt: skip
+    found = sets_example().to_json()
+    return {**found, "cells": [cell.model_dump(mode="json") for cell in cells]}
+
+
+def _request(conversation: int, answer: tuple[int, Positions] | None) -> Request:
+    counts = None
+    if answer is not None:
+        rounds, positions = answer
+        drafted = rounds * len(positions)
+        counts = Counts.of(AcceptanceCounts(rounds, drafted, sum(positions), positions))
+    return Request(
+        conversation=conversation, turn=0, modality="text", begin_s=0.0,
+        time_to_first_token_s=0.1, request_s=1.0, num_prompt_tokens=9, num_tokens=9,
+        finish_reason="stop", counts=counts,
+    )  # fmt: skip

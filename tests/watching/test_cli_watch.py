@@ -49,6 +49,11 @@ def first_lines(process: subprocess.Popen[str], num: int) -> list[str]:
     return [process.stdout.readline() for _ in range(num)]
 
 
+def without_speculation() -> str:
+    text = vllm_text(1, (0, 0, 0), 0).splitlines()
+    return "\n".join(line for line in text if "spec_decode" not in line)
+
+
 @pytest.fixture
 def score(tmp_path: Path) -> Path:
     path = tmp_path / "score.json"
@@ -87,14 +92,48 @@ def test_the_planner_needs_the_pair(words: tuple[str, ...], message: str) -> Non
 def test_an_engine_without_speculation_has_nothing_to_alarm_about(
     fake: FakeMetrics, score: Path
 ) -> None:
-    text = vllm_text(1, (0, 0, 0), 0).splitlines()
-    fake.texts["/metrics"] = "\n".join(line for line in text if "spec_decode" not in line)
+    fake.texts["/metrics"] = without_speculation()
     error = watched(fake.url, "--expected", score, "--alarm").exception
     assert isinstance(error, EngineError)
     assert error.message == (
         f"{fake.url} runs without speculation; expected a draft whose acceptance can fall"
     )
     assert error.hint == "Start it with eagle3 serve, or leave --alarm and --webhook out."
+
+
+def test_a_server_that_is_back_without_speculation_is_an_alarm(
+    fake: FakeMetrics, score: Path
+) -> None:
+    fake.texts["/metrics"] = vllm_text(0, (0, 0, 0), 0)
+    with start(fake.url, "--expected", score, "--interval", "0.2", "--alarm") as process:
+        first_lines(process, 1)
+        fake.texts["/metrics"] = without_speculation()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == (
+        f"error: {fake.url} runs without speculation; expected a draft whose acceptance can fall\n"
+        "hint: Start it with eagle3 serve, or leave --alarm and --webhook out.\n"
+    )
+
+
+def test_a_webhook_is_told_that_a_server_is_back_without_speculation(
+    fake: FakeMetrics, score: Path
+) -> None:
+    fake.texts["/metrics"] = vllm_text(0, (0, 0, 0), 0)
+    words = ("--expected", score, "--interval", "0.2", "--webhook", fake.url + "/hook")
+    with start(fake.url, *words) as process:
+        first_lines(process, 1)
+        fake.texts["/metrics"] = without_speculation()
+        first_lines(process, 20)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert [(each["settings"], each["trouble"], each["alarm"]) for each in fake.posted] == [
+        (
+            None,
+            f"{fake.url} runs without speculation; expected a draft whose acceptance can fall",
+            None,
+        )
+    ]
 
 
 def test_a_draft_without_a_score_is_watched_with_a_warning(

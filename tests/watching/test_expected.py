@@ -17,7 +17,7 @@ from eagle3_plugin.watching.expected import (
     parse_slack,
     read_expected,
 )
-from tests.watching.fixtures import SCORE
+from tests.watching.fixtures import SCORE, Loops, bench
 
 SETS = {"easy": {"3": 2.4}, "hard": {"3": 1.9}}
 BENCH = {
@@ -95,6 +95,33 @@ def test_the_floor_is_below_the_mean_by_the_slack(
     """400 prompts of variance 2.16 have a mean to within 1.96 * sqrt(2.16 / 400) = 0.144."""
     found = expectation(SCORE | changes, chain(3), slack, where="s")
     assert found.floor == pytest.approx(floor, abs=1e-4)
+
+
+ANSWERS = [(100, (50, 30, 20)), (100, (70, 50, 20))] * 20
+"""Of 1.0 and of 1.4 accepted draft tokens a round, so a mean of 1.2."""
+
+
+def test_a_bench_gives_the_floor_of_its_prompts_as_a_score_does() -> None:
+    """40 prompts vary by 0.04 * 40 / 39 less 1.36 / 100, so their mean is sure to within 0.05."""
+    found = expectation(bench({("3,1,4", "chat"): ANSWERS}), chain(3), None, where="b")
+    assert found.mean == pytest.approx(1.2)
+    assert found.floor == pytest.approx(0.8 * 1.2)
+    assert found.request_variance == pytest.approx(0.04 * 40 / 39 - 0.0136)
+    assert not found.is_bound
+
+
+def test_the_floor_of_a_bench_is_its_worst_set() -> None:
+    sets: Loops = {("3,1,4", "easy"): ANSWERS[1::2], ("3,1,4", "hard"): ANSWERS[::2]}
+    assert expectation(bench(sets), chain(3), None, where="b").floor == pytest.approx(1.0)
+
+
+def test_a_tree_takes_nothing_off_for_rounds_that_have_a_bound_only() -> None:
+    """The means 1.0 and 1.4 of 40 prompts."""
+    given = bench({("5,1,6", "chat"): ANSWERS})
+    given["servers"][2]["settings"] = "3,4,8"
+    found = expectation(given, Settings(3, 4, 8), None, where="b")
+    assert found.request_variance == pytest.approx(0.04 * 40 / 39)
+    assert found.floor == pytest.approx(0.96)
 
 
 def test_a_replay_has_no_variance_between_requests() -> None:

@@ -36,6 +36,11 @@ def show(fake: FakeMetrics, rounds: int, per_100: tuple[int, int, int] = HEALTHY
     fake.texts["/metrics"] = vllm_text(rounds, (first, second, third), rounds // 25)
 
 
+def without_last_position(text: str) -> str:
+    """As a chain of 2 would show it."""
+    return "\n".join(line for line in text.splitlines() if 'position="2"' not in line)
+
+
 def test_a_healthy_engine_is_seen_as_it_is(fake: FakeMetrics) -> None:
     show(fake, 1000)
     watch, clock = watching(fake), itertools.count()
@@ -108,8 +113,50 @@ def test_a_server_that_is_gone_is_told_and_watched_again_when_it_is_back(fake: F
     fake.open()
     show(fake, 1100)
     back = watch.see()
-    assert back.trouble is None
-    assert back.to_json()["num_rounds"] == 100
+    assert (back.trouble, back.num_restarts, back.total) == (None, 0, None)
+    show(fake, 1200)
+    assert watch.see().to_json()["num_rounds"] == 100
+
+
+def outage(watch: Watch, fake: FakeMetrics) -> None:
+    fake.close()
+    assert watch.see().trouble is not None
+    fake.open()
+
+
+def test_another_life_after_an_outage_is_not_taken_from_the_last_one(fake: FakeMetrics) -> None:
+    """Both lives are healthy and each counter is higher, but the difference of the two would be
+    0.76 accepted draft tokens a round, where 1.2 are expected."""
+    show(fake, 1000, (65, 45, 21))
+    watch = watching(fake)
+    watch.see()
+    outage(watch, fake)
+    show(fake, 1250)
+    back = watch.see()
+    assert (back.trouble, back.total, back.verdict) == (None, None, None)
+
+
+def test_another_chain_length_after_an_outage_is_no_crash(fake: FakeMetrics) -> None:
+    show(fake, 1000)
+    watch = watching(fake)
+    watch.see()
+    outage(watch, fake)
+    fake.texts["/metrics"] = without_last_position(vllm_text(2000, (1200, 800, 400), 80))
+    back = watch.see()
+    assert (back.trouble, back.total) == (None, None)
+    assert watch.watched.settings == chain(2)
+
+
+def test_a_longer_chain_after_a_quick_restart_is_no_crash(fake: FakeMetrics) -> None:
+    """The first reading of the new life is of the old length, the second of the new one."""
+    fake.texts["/metrics"] = without_last_position(vllm_text(1000, (600, 400, 200), 40))
+    watch = watching(fake)
+    watch.see()
+    show(fake, 100)
+    assert watch.see().num_restarts == 1
+    show(fake, 200)
+    found = watch.see()
+    assert (found.trouble, found.total, watch.watched.settings) == (None, None, chain(3))
 
 
 def test_a_restarted_engine_starts_with_no_evidence(fake: FakeMetrics) -> None:
@@ -131,9 +178,7 @@ def test_an_engine_that_comes_back_with_other_settings_gets_the_rule_for_them(
     show(fake, 1000)
     watch = watching(fake)
     watch.see()
-    fake.texts["/metrics"] = "\n".join(
-        line for line in vllm_text(10, (6, 4, 2), 1).splitlines() if 'position="2"' not in line
-    )
+    fake.texts["/metrics"] = without_last_position(vllm_text(10, (6, 4, 2), 1))
     assert watch.see().trouble is not None
     watch.see()
     assert watch.watched.settings == Settings(2, 1, 3)

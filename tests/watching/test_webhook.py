@@ -21,6 +21,16 @@ def test_an_alarm_is_posted_once_until_all_evidence_is_gone(fake: FakeMetrics) -
     assert fake.posted == [{"number": 2}, {"number": 7}]
 
 
+def test_a_trouble_is_posted_once_while_it_lasts_even_after_an_alarm(fake: FakeMetrics) -> None:
+    hook = Webhook(fake.url)
+    hook.tell(ALARM, {"number": 0})
+    hook.tell_trouble({"number": 1})
+    hook.tell_trouble({"number": 2})
+    hook.tell(None, {"number": 3})
+    hook.tell_trouble({"number": 4})
+    assert [each["number"] for each in fake.posted] == [0, 1, 4]
+
+
 def test_a_post_that_failed_is_made_again(fake: FakeMetrics) -> None:
     fake.statuses = [500]
     hook = Webhook(fake.url)

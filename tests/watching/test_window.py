@@ -58,6 +58,37 @@ def test_a_counter_that_fell_begins_a_new_life(rounds: int) -> None:
     )
 
 
+def test_accepted_tokens_that_fell_begin_a_new_life() -> None:
+    """Another life with more rounds, of which fewer tokens were accepted."""
+    window = Window(60)
+    window.add(reading(0, 100))
+    counts = AcceptanceCounts(110, 220, 30, (20, 10))
+    assert window.add(Reading(1, 1, 0, 220, 11, counts)) is None
+    assert window.num_restarts == 1
+
+
+@pytest.mark.parametrize(("num_finished", "num_restarts"), [(11, 0), (10, 1)])
+def test_a_request_that_was_aborted_in_sglang_is_no_restart(
+    num_finished: int, num_restarts: int
+) -> None:
+    """It ended without a token, and one is taken off for each that ended."""
+    window = Window(60)
+    window.add(Reading(0, 1, 0, 200, 10, AcceptanceCounts(100, 300, 90, ())))
+    window.add(Reading(1, 1, 0, 200, num_finished, AcceptanceCounts(100, 300, 89, ())))
+    assert window.num_restarts == num_restarts
+
+
+@pytest.mark.parametrize(("rounds", "num_restarts"), [(110, 0), (90, 1)])
+def test_a_cleared_window_takes_no_difference_but_sees_a_restart(
+    rounds: int, num_restarts: int
+) -> None:
+    window = Window(60)
+    window.add(reading(0, 100))
+    window.clear()
+    assert window.add(reading(1, rounds)) is None
+    assert (window.num_restarts, window.total) == (num_restarts, None)
+
+
 def test_without_speculation_there_are_no_counts() -> None:
     window = Window(60)
     window.add(Reading(0, 1, 0, 0, 0, None))
