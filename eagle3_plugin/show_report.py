@@ -11,6 +11,7 @@ from eagle3_plugin.report import numbers
 from eagle3_plugin.report.build import fastest
 from eagle3_plugin.report.missing import notices
 from eagle3_plugin.report.page import Notice
+from eagle3_plugin.report.promised import settings_of
 from eagle3_plugin.report.view import SPEED, View, measured, set_name, speedup
 from eagle3_plugin.report.words import measure
 
@@ -67,7 +68,7 @@ def _show_card(card: CardTable) -> None:
             (
                 figure.set,
                 "any" if figure.concurrency is None else figure.concurrency,
-                figure.settings,
+                settings_of(card, figure),
                 words.form(figure.promised),
                 words.form(figure.found),
                 numbers.change(figure.difference),

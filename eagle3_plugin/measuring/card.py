@@ -32,6 +32,7 @@ def card_table(
         draft=card.draft,
         source=card.source,
         notes=(card.note, *notes),
+        stands_for={asked: run for asked, run in stands_for.items() if asked != run},
         figures=tuple(figures),
     )
 

@@ -34,23 +34,6 @@ from eagle3_plugin.measuring.record import (
 KIND: Final = "bench"
 MAX_BYTES: Final = 512 * 1024 * 1024
 
-MEASURES: Final = (
-    "tokens_per_s_per_conversation",
-    "tokens_per_s",
-    "time_to_first_token_s",
-    "time_per_output_token_s",
-    "request_s",
-    "tokens_per_verify",
-)
-"""What a summary estimates, and what cards and predictions speak of.
-
-tokens_per_s_per_conversation: the mean over conversations of a conversation's output tokens by
-the seconds that its requests took, the first token's included (what card A calls throughput).
-tokens_per_s: output tokens of all conversations by the seconds of the loop.
-time_to_first_token_s, time_per_output_token_s, request_s: medians over requests; the second is the
-time after the first token by the tokens after the first, the last from sending to the last byte.
-"""
-
 Measure = Literal[
     "tokens_per_s_per_conversation",
     "tokens_per_s",
@@ -59,6 +42,14 @@ Measure = Literal[
     "request_s",
     "tokens_per_verify",
 ]
+"""What a summary estimates, and what cards and predictions speak of.
+
+tokens_per_s_per_conversation: the mean over conversations of a conversation's output tokens by
+the seconds that its requests took, the first token's included (what card A calls throughput).
+tokens_per_s: output tokens of all conversations by the seconds of the loop.
+time_to_first_token_s, time_per_output_token_s, request_s: medians over requests; the second is the
+time after the first token by the tokens after the first, the last from sending to the last byte.
+"""
 
 
 class Served(Record):
@@ -139,12 +130,19 @@ class Cell(Record):
 
 
 class Group(Record):
-    """The answers of one turn, or of one modality (text, image), of a summary."""
+    """The answers of one turn, or of one modality (text, image), of a summary.
+
+    estimates, ratios: the summary's measures of these answers alone (of a turn, the tokens/s of a
+    conversation are those of its request), without what a part of a loop does not have:
+    tokens_per_s, whose seconds other parts share, and what only the engine's counters say.
+    """
 
     by: Literal["turn", "modality"]
     name: str
     num_requests: Count
     num_tokens: Count
+    estimates: Mapping[Measure, Estimate] = Field(default_factory=dict)
+    ratios: Mapping[Measure, Estimate] = Field(default_factory=dict)
     time_to_first_token_s: Quantiles | None
     time_per_output_token_s: Quantiles | None
     request_s: Quantiles | None
@@ -182,7 +180,7 @@ class Bootstrap(Record):
 
 
 class CardFigure(Record):
-    """One figure of a card beside ours. measure: of MEASURES, or `speedup` (the ratio of
+    """One figure of a card beside ours. measure: a Measure, or `speedup` (the ratio of
     tokens_per_s_per_conversation), or `baseline_tokens_per_s_per_conversation`.
 
     found: None where it is missing. difference: found / promised - 1.
@@ -200,16 +198,20 @@ class CardFigure(Record):
 
 
 class CardTable(Record):
-    """A draft's card, as printed, beside what came out. note: where the two runs differ."""
+    """A draft's card, as printed, beside what came out. notes: where the two runs differ.
+
+    stands_for: the server by the card's settings; itself where they are not named.
+    """
 
     draft: str
     source: str
     notes: tuple[str, ...]
+    stands_for: Mapping[str, str] = Field(default_factory=dict)
     figures: tuple[CardFigure, ...]
 
 
 class Prediction(Record):
-    """What the planner said of a server before. measure: of MEASURES, or `speedup`.
+    """What the planner said of a server before. measure: a Measure, or `speedup`.
 
     basis: measured, datasheet or modelled, as the plan says it.
     """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -18,6 +18,16 @@ from eagle3_plugin.measuring.bootstrap import (
 from eagle3_plugin.measuring.record import ALL_SETS, BASELINE, Acceptance, Estimate, Quantiles
 from eagle3_plugin.measuring.result import Bootstrap, Cell, Group, Measure, Request, Summary
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
+
+Estimates = dict[Measure, Estimate]
+GroupKey = Callable[[Request], Any]
+
+GROUPED_BY: Final[Mapping[Literal["turn", "modality"], GroupKey]] = {
+    "turn": lambda request: request.turn + 1,
+    "modality": lambda request: request.modality,
+}
+GROUP_MEASURES: Final = tuple(measure for measure in STATISTICS if measure != "tokens_per_s")
+"""See Group."""
 
 
 def make_cell(
@@ -104,38 +114,49 @@ def _of_load(name: str, concurrency: int, cells: Sequence[Cell], how: Bootstrap)
     num_repeats = 1 + max(cell.repeat for cell in cells)
     servers = list(dict.fromkeys(cell.server for cell in cells))
     by_server = {s: [cell for cell in cells if cell.server == s] for s in servers}
-    base = by_server.get(BASELINE)
     found = []
     for server, ours in by_server.items():
-        requests = [r for cell in ours for r in cell.requests]
-        keys = _keys(ours)
-        alone = table(ours, keys, num_repeats)
-        ratios: dict[Measure, Estimate] = {}
-        if base is not None and server != BASELINE:
-            both = [key for key in keys if key in set(_keys(base))]
-            pair = (table(ours, both, num_repeats), table(base, both, num_repeats))
-            ratios = dict(_estimates(*_common(*pair), how))
+        base = [] if server == BASELINE else by_server.get(BASELINE, [])
+        requests = _requests(ours)
+        estimates, ratios = _measured(ours, base, tuple(STATISTICS), num_repeats, how)
         found.append(
             Summary(
                 server=server,
                 set=name,
                 concurrency=concurrency,
                 num_repeats=len({cell.repeat for cell in ours}),
-                num_conversations=len(keys),
+                num_conversations=len(_keys(ours)),
                 num_requests=len(requests),
                 num_tokens=sum(r.num_tokens for r in requests),
-                estimates=_with_counters(dict(_estimates(alone, None, how)), _pooled(ours)),
+                estimates=_with_counters(estimates, _pooled(ours)),
                 ratios=ratios,
                 acceptance=_pooled(ours),
-                groups=tuple(_groups(requests)),
+                groups=tuple(_groups(ours, base, num_repeats, how)),
             )
         )
     return found
 
 
-def _with_counters(
-    found: dict[Measure, Estimate], counted: Acceptance | None
-) -> dict[Measure, Estimate]:
+def _measured(
+    ours: Sequence[Cell],
+    base: Sequence[Cell],
+    measures: Sequence[Measure],
+    num_repeats: int,
+    how: Bootstrap,
+) -> tuple[Estimates, Estimates]:
+    """The measures of these answers, and their ratios to the baseline's; base may be empty."""
+    keys = _keys(ours)
+    alone = _compact(table(ours, keys, num_repeats))
+    estimates = dict(_estimates(measures, alone, None, how))
+    both = sorted(set(keys) & set(_keys(base)))
+    if not both:
+        return estimates, {}
+    server, baseline = _common(table(ours, both, num_repeats), table(base, both, num_repeats))
+    ratios = _estimates(measures, _compact(server), _compact(baseline), how)
+    return estimates, dict(ratios)
+
+
+def _with_counters(found: Estimates, counted: Acceptance | None) -> Estimates:
     """Counters are of a whole loop: a value, and nothing to resample."""
     total = counted and counted.tokens_per_verify
     if total and "tokens_per_verify" not in found:
@@ -156,33 +177,55 @@ def _common(ours: Table, theirs: Table) -> tuple[Table, Table]:
     return kept(ours), kept(theirs)
 
 
+def _compact(t: Table) -> Table:
+    """Without the turns that no answer is of: those of other groups."""
+    used = np.isfinite(t.fields["tokens"]).any(axis=(0, 1))
+    if used.all() or not used.any():
+        return t
+    return Table({name: field[..., used] for name, field in t.fields.items()}, t.rate)
+
+
 def _estimates(
-    server: Table, baseline: Table | None, how: Bootstrap
+    measures: Sequence[Measure], server: Table, baseline: Table | None, how: Bootstrap
 ) -> Iterator[tuple[Measure, Estimate]]:
-    for measure in STATISTICS:
+    for measure in measures:
         found = estimate(measure, server, baseline, how)
         if found is not None:
             yield measure, found
 
 
-def _groups(requests: Sequence[Request]) -> Iterator[Group]:
+def _groups(
+    ours: Sequence[Cell], base: Sequence[Cell], num_repeats: int, how: Bootstrap
+) -> Iterator[Group]:
     """By turn, and by modality where there is more than one of it."""
-    kinds: tuple[tuple[Literal["turn", "modality"], Callable[[Request], str]], ...] = (
-        ("turn", lambda r: str(r.turn + 1)),
-        ("modality", lambda r: r.modality),
-    )
-    for by, name_of in kinds:
-        names = sorted({name_of(r) for r in requests})
-        for name in names if len(names) > 1 else ():
-            members = [r for r in requests if name_of(r) == name]
+    for by, key_of in GROUPED_BY.items():
+        keys = sorted({key_of(r) for r in _requests(ours)})
+        for key in keys if len(keys) > 1 else ():
+            chosen = _of_group(ours, key_of, key)
+            members = _requests(chosen)
+            estimates, ratios = _measured(
+                chosen, _of_group(base, key_of, key), GROUP_MEASURES, num_repeats, how
+            )
             yield Group(
                 by=by,
-                name=name,
+                name=str(key),
                 num_requests=len(members),
                 num_tokens=sum(r.num_tokens for r in members),
+                estimates=estimates,
+                ratios=ratios,
                 **_latencies(members),
                 acceptance=acceptance(members),
             )
+
+
+def _of_group(cells: Sequence[Cell], key_of: GroupKey, key: int | str) -> list[Cell]:
+    """The cells with no other answers; their own figures are still of all."""
+    chosen = ((cell, [r for r in cell.requests if key_of(r) == key]) for cell in cells)
+    return [cell.model_copy(update={"requests": tuple(kept)}) for cell, kept in chosen if kept]
+
+
+def _requests(cells: Sequence[Cell]) -> list[Request]:
+    return [request for cell in cells for request in cell.requests]
 
 
 def _keys(cells: Sequence[Cell]) -> list[tuple[str, int]]:
@@ -199,7 +242,7 @@ def _latencies(requests: Sequence[Request]) -> dict[str, Quantiles | None]:
 
 
 def _per_conversation(requests: Sequence[Request]) -> float:
-    """See MEASURES."""
+    """See Measure."""
     tokens: dict[int, int] = {}
     busy_s: dict[int, float] = {}
     for r in requests:

@@ -8,11 +8,12 @@ from datetime import datetime
 from eagle3_plugin.measuring.equal import Equality
 from eagle3_plugin.measuring.result import Result
 from eagle3_plugin.report import numbers
-from eagle3_plugin.report.accepted import acceptance, parts
+from eagle3_plugin.report.accepted import acceptance
 from eagle3_plugin.report.equality import equalities
 from eagle3_plugin.report.latency import latency
 from eagle3_plugin.report.missing import missing, notices
 from eagle3_plugin.report.page import Cell, Page, Section, Tile, interval
+from eagle3_plugin.report.parts import parts
 from eagle3_plugin.report.promised import card, predictions
 from eagle3_plugin.report.provenance import definitions, loops, provenance
 from eagle3_plugin.report.speed import speed

@@ -156,7 +156,7 @@ def _table(table: Table) -> Iterator[ET.Element]:
     made = element(
         "table",
         None,
-        element("caption", None, table.caption),
+        element("caption", None, element("span", None, table.caption)),
         element("thead", None, head),
         element("tbody", None, *rows),
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from eagle3_plugin.measuring.record import Estimate
 from eagle3_plugin.report import numbers
 
 Basis = Literal["measured", "card", "datasheet", "modelled"]
@@ -125,6 +126,13 @@ def number(value: float | None, form: Callable[[float | None], str] = numbers.sh
 
 def count(value: int | None) -> Cell:
     return Cell(numbers.count(value))
+
+
+def estimate(found: Estimate | None, form: Callable[[float | None], str] = numbers.short) -> Cell:
+    """A value with its interval, or a minus sign for None, which was not to be had."""
+    if found is None:
+        return Cell(numbers.NONE)
+    return interval(found.value, found.low, found.high, form)
 
 
 def interval(

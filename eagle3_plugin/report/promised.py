@@ -53,7 +53,7 @@ def card(view: View) -> Section | None:
     table = view.result.card
     if table is None:
         return None
-    pairs = [_card_pair(view, figure) for figure in table.figures]
+    pairs = [_card_pair(view, table, figure) for figure in table.figures]
     figure = Figure(
         "The card's promise and what came out",
         f"{table.draft}, as printed at {table.source}.",
@@ -83,15 +83,26 @@ def predictions(view: View) -> Section | None:
     return Section("Against the plan", (figure,))
 
 
-def _card_pair(view: View, figure: CardFigure) -> Pair:
+def settings_of(table: CardTable, figure: CardFigure) -> str:
+    """The card's, and what ran in their place: "5,4,16 (here 5,1,6)"."""
+    run = table.stands_for.get(figure.settings)
+    if run is None or _is_of_baseline(figure):
+        return figure.settings
+    return f"{figure.settings} (here {run})"
+
+
+def _is_of_baseline(figure: CardFigure) -> bool:
+    return figure.measure.startswith(f"{BASELINE}_")
+
+
+def _card_pair(view: View, table: CardTable, figure: CardFigure) -> Pair:
     found = None if figure.found is None else (figure.found, figure.low, figure.high)
     name = f"{figure.set}, {figure.settings}"
     if figure.concurrency is not None:
         name += f", {parallel(figure.concurrency)}"
-    is_of_baseline = figure.measure.startswith(f"{BASELINE}_")
-    known = not is_of_baseline and figure.settings in view.speculative
-    index = view.index(figure.settings) if known else -1
-    return Pair(figure.measure, name, index, (figure.promised, None, None), found)
+    run = table.stands_for.get(figure.settings, figure.settings)
+    server = BASELINE if _is_of_baseline(figure) else run
+    return Pair(figure.measure, name, _index(view, server), (figure.promised, None, None), found)
 
 
 def _predicted_pair(view: View, prediction: Prediction) -> Pair:
@@ -100,10 +111,15 @@ def _predicted_pair(view: View, prediction: Prediction) -> Pair:
     return Pair(
         prediction.measure,
         f"{prediction.server}, {parallel(prediction.concurrency)}",
-        view.index(prediction.server) if prediction.server in view.speculative else -1,
+        _index(view, prediction.server),
         (prediction.value, prediction.low, prediction.high),
         (found.value, found.low, found.high) if found else None,
     )
+
+
+def _index(view: View, server: str) -> int:
+    """As the view's; -1 also for a server that did not run."""
+    return view.index(server) if server in view.speculative else -1
 
 
 def _basis(prediction: Prediction) -> Basis:
@@ -142,17 +158,17 @@ def _card_table(table: CardTable) -> Table:
     return Table(
         "The card's figures and ours",
         CARD_COLUMNS,
-        tuple(_card_cells(figure) for figure in table.figures),
+        tuple(_card_cells(table, figure) for figure in table.figures),
         "A difference is here over card, less one.",
     )
 
 
-def _card_cells(figure: CardFigure) -> tuple[Cell, ...]:
+def _card_cells(table: CardTable, figure: CardFigure) -> tuple[Cell, ...]:
     words = measure(figure.measure)
     return (
         text(figure.set),
         text("any" if figure.concurrency is None else figure.concurrency),
-        text(figure.settings),
+        text(settings_of(table, figure)),
         text(words.name),
         number(figure.promised, words.form),
         interval(figure.found, figure.low, figure.high, words.form),

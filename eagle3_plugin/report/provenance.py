@@ -83,7 +83,7 @@ def _run(p: Provenance) -> Iterator[tuple[str, str | None]]:
     yield "started (UTC)", p.started_at
     yield "finished (UTC)", p.finished_at or "not finished"
     yield "duration (measured)", numbers.duration(p.duration_s)
-    yield "resumed", f"{p.num_resumed} time(s)"
+    yield "resumed", f"{p.num_resumed:,} answer(s) from before a resume"
     yield "settings", "; ".join(p.settings) or "none"
     yield "parallel conversations", ", ".join(map(str, p.concurrency))
     yield "repeats", str(p.num_repeats)

@@ -17,11 +17,12 @@ from eagle3_plugin.report.page import (
     Section,
     Table,
     count,
+    estimate,
     interval,
     text,
 )
 from eagle3_plugin.report.rows import Mark, Row, rows
-from eagle3_plugin.report.view import View, parallel, set_name, speedup
+from eagle3_plugin.report.view import SPEED, View, parallel, set_name, speedup
 
 COLUMNS = (
     Column("set", is_number=False),
@@ -105,20 +106,14 @@ def _table(view: View) -> Table:
 
 
 def _cells(summary: Summary) -> tuple[Cell, ...]:
-    def of(found: Estimate | None, *, is_ratio: bool = False) -> Cell:
-        form = numbers.ratio if is_ratio else numbers.short
-        if found is None:
-            return Cell(numbers.NONE)
-        return interval(found.value, found.low, found.high, form)
-
     estimates, ratios = summary.estimates, summary.ratios
     return (
         text(set_name(summary.set)),
         count(summary.concurrency),
         text(summary.server),
         count(summary.num_requests),
-        of(estimates.get("tokens_per_s_per_conversation")),
-        of(ratios.get("tokens_per_s_per_conversation"), is_ratio=True),
-        of(estimates.get("tokens_per_s")),
-        of(ratios.get("tokens_per_s"), is_ratio=True),
+        estimate(estimates.get(SPEED)),
+        estimate(ratios.get(SPEED), numbers.ratio),
+        estimate(estimates.get("tokens_per_s")),
+        estimate(ratios.get("tokens_per_s"), numbers.ratio),
     )

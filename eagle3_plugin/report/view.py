@@ -64,10 +64,11 @@ class View:
                 found = (self.summary(server, set, concurrency) for server in self.servers)
                 yield from (summary for summary in found if summary)
 
-    def requests(self, server: str, concurrency: int) -> Iterator[Request]:
-        """All answers of a server at this load, whatever the set and the repeat."""
+    def requests(self, server: str, set: str | None, concurrency: int) -> Iterator[Request]:
+        """All answers of a server to a set, or to ALL_SETS, at this load, whatever the repeat."""
         for cell in self.result.cells:
-            if (cell.server, cell.concurrency) == (server, concurrency):
+            is_of_load = (cell.server, cell.concurrency) == (server, concurrency)
+            if is_of_load and set in (ALL_SETS, cell.set):
                 yield from cell.requests
 
     def keys(self, servers: Iterable[str], promise: str | None = None) -> tuple[Key, ...]:

@@ -19,10 +19,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 from eagle3_plugin.demo_engines import DemoEngine
 from eagle3_plugin.engines.sglang.command import cpu_environment
@@ -48,7 +49,21 @@ main(parser.parse_args())
 """
 """`vllm bench serve`, without the command: it wants a distribution that the CPU wheel has not."""
 
-NUM_PROMPTS, NUM_TOKENS, CONCURRENCY = 128, 64, 4
+BENCH_SERVING = "from sglang.benchmark.serving import cli_main; cli_main()"
+"""What `python -m sglang.bench_serving` runs."""
+
+DONE = "run is over"
+AGAIN_AND_AGAIN = """
+import json, sys
+code = compile(sys.argv[1], "tool", "exec")
+for line in sys.stdin:
+    sys.argv = ["tool", *json.loads(line)]
+    exec(code, {"__name__": "tool"})
+    print("\\n" + DONE, flush=True)
+""".replace("DONE", repr(DONE))
+"""One process of the tool for all runs: its start, longer than a run, would part the two halves."""
+
+NUM_PROMPTS, NUM_TOKENS, CONCURRENCY = 32, 64, 4
 MAX_CHARACTERS = 500
 
 
@@ -62,6 +77,10 @@ class Figures:
     tokens_per_verify: float
 
 
+Both = tuple[Figures, Figures]
+"""Ours and theirs."""
+
+
 def main(engine: str, num_pairs: int) -> int:
     pair = tiny_pair("llama")
     python = ROOT / ".venvs" / engine / "bin" / "python"
@@ -72,20 +91,26 @@ def main(engine: str, num_pairs: int) -> int:
         served = DemoEngine(engine, str(python)).server(
             pair.target, pair.draft, place / "log", lambda seconds, line: None
         )
-        with served as server:
-            tool, told = TOOLS[engine], (str(python), server.url, pair.target, prompts, place)
-            measures = {
-                "ours": lambda: ours(server.url, prompts),
-                "theirs": lambda: tool(*told),
-            }
-            ours(server.url, prompts[:CONCURRENCY])
-            pairs = []
-            for number in range(num_pairs):
-                order = ("ours", "theirs") if number % 2 else ("theirs", "ours")
-                found = {name: measures[name]() for name in order}
-                pairs.append((found["ours"], found["theirs"]))
-                print(*pairs[-1], sep="\n", flush=True)
+        with (
+            served as server,
+            TOOLS[engine](str(python), server.url, pair.target, prompts, place) as tool,
+        ):
+            pairs = _measured(server.url, prompts, tool, num_pairs)
     return _judge(engine, pairs)
+
+
+def _measured(url: str, prompts: Sequence[str], tool: Tool, num_pairs: int) -> list[Both]:
+    """Ours and theirs in turn; one of each before that is not counted."""
+    measures = {"ours": lambda: ours(url, prompts), "theirs": tool.measure}
+    for measure in measures.values():
+        measure()
+    pairs = []
+    for number in range(num_pairs):
+        order = ("ours", "theirs") if number % 2 else ("theirs", "ours")
+        found = {name: measures[name]() for name in order}
+        pairs.append((found["ours"], found["theirs"]))
+        print(*pairs[-1], sep="\n", flush=True)
+    return pairs
 
 
 def ours(url: str, prompts: Sequence[str]) -> Figures:
@@ -113,69 +138,128 @@ def ours(url: str, prompts: Sequence[str]) -> Figures:
     return Figures(num_tokens / elapsed_s, num_tokens, found.num_rounds, found.tokens_per_verify)
 
 
-def vllm_tool(python: str, url: str, target: Path, prompts: Sequence[str], place: Path) -> Figures:
+class Tool:
+    """An engine's own tool, asking the same of the same server again and again."""
+
+    code: str
+
+    def __init__(
+        self, python: str, url: str, target: Path, prompts: Sequence[str], place: Path
+    ) -> None:
+        self.url, self.place = url, place
+        self.data, self.out = place / "data.jsonl", place / "out.json"
+        lines = map(json.dumps, map(self.line, prompts))
+        self.data.write_text("".join(f"{line}\n" for line in lines))
+        self.words = [str(word) for word in self.command(target, len(prompts))]
+        environment = {**os.environ, **cpu_environment(python), "HF_HUB_OFFLINE": "1"}
+        self.log = (place / "tool.log").open("w+")
+        self.process = subprocess.Popen(
+            [python, "-c", AGAIN_AND_AGAIN, self.code],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+            text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Tool:
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def line(self, prompt: str) -> Mapping[str, Any]:
+        """A prompt in the tool's own file."""
+        raise NotImplementedError
+
+    def command(self, target: Path, num_prompts: int) -> list[object]:
+        """The tool's arguments."""
+        raise NotImplementedError
+
+    def measure(self) -> Figures:
+        """One run."""
+        self.out.unlink(missing_ok=True)
+        before = self.num_rounds()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(self.words), file=self.process.stdin, flush=True)
+        said = []
+        for line in self.process.stdout:
+            if DONE in line:
+                return self.read(json.loads(self.out.read_text().splitlines()[-1]), before)
+            said.append(line)
+        self.log.seek(0)
+        raise SystemExit(f"the tool failed:\n{''.join(said)[-2000:]}{self.log.read()[-4000:]}")
+
+    def num_rounds(self) -> int:
+        """Of the server so far, for a tool that does not say them."""
+        return 0
+
+    def read(self, found: Mapping[str, Any], rounds_before: int) -> Figures:
+        """What the tool wrote."""
+        raise NotImplementedError
+
+
+class VllmTool(Tool):
     """`vllm bench serve`, which reads the counters before and after."""
-    data, out = place / "prompts.jsonl", place / "vllm.json"
-    data.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in prompts))
-    _run(
-        [
-            *(python, "-c", BENCH_SERVE, "--backend", "openai"),
-            *("--base-url", url, "--model", str(target), "--dataset-name", "custom"),
-            *("--dataset-path", str(data), "--custom-output-len", str(NUM_TOKENS)),
-            *("--skip-chat-template", "--num-prompts", str(len(prompts))),
-            *("--max-concurrency", str(CONCURRENCY), "--ignore-eos", "--temperature", "0"),
-            *("--save-result", "--result-dir", str(place), "--result-filename", out.name),
-        ],
-        {"HF_HUB_OFFLINE": "1"},
-    )
-    found = json.loads(out.read_text())
-    return Figures(
-        found["output_throughput"],
-        found["total_output_tokens"],
-        found["spec_decode_num_drafts"],
-        found["spec_decode_acceptance_length"],
-    )
+
+    code = BENCH_SERVE
+
+    def line(self, prompt: str) -> Mapping[str, Any]:
+        return {"prompt": prompt}
+
+    def command(self, target: Path, num_prompts: int) -> list[object]:
+        return [
+            *("--backend", "openai", "--base-url", self.url, "--model", target),
+            *("--dataset-name", "custom", "--dataset-path", self.data),
+            *("--custom-output-len", NUM_TOKENS, "--skip-chat-template"),
+            *("--num-prompts", num_prompts, "--max-concurrency", CONCURRENCY, "--ignore-eos"),
+            *("--temperature", 0, "--disable-tqdm", "--save-result"),
+            *("--result-dir", self.place, "--result-filename", self.out.name),
+        ]
+
+    def read(self, found: Mapping[str, Any], rounds_before: int) -> Figures:
+        return Figures(
+            found["output_throughput"],
+            found["total_output_tokens"],
+            found["spec_decode_num_drafts"],
+            found["spec_decode_acceptance_length"],
+        )
 
 
-def sglang_tool(
-    python: str, url: str, target: Path, prompts: Sequence[str], place: Path
-) -> Figures:
+class SglangTool(Tool):
     """`sglang.bench_serving`, with the endpoint that ours uses.
 
     Its accept length is of the server's whole life, up to the last of the times that it adds up,
     one every 40 decode steps (0.5.23 managers/scheduler_components/metrics_reporter.py:999); so
     the rounds are read off the counter.
     """
-    data, out = place / "conversations.jsonl", place / "sglang.jsonl"
-    talks = [[{"content": text}, {"content": "of any length"}] for text in prompts]
-    data.write_text("".join(json.dumps({"conversations": talk}) + "\n" for talk in talks))
-    before = settled(lambda: read_rounds(url))
-    _run(
-        [
-            *(python, "-m", "sglang.bench_serving", "--backend", "sglang-oai", "--base-url", url),
-            *("--model", str(target), "--tokenizer", str(target), "--dataset-name", "custom"),
-            *("--dataset-path", str(data), "--sharegpt-output-len", str(NUM_TOKENS)),
-            *("--num-prompts", str(len(prompts)), "--max-concurrency", str(CONCURRENCY)),
-            *("--warmup-requests", "0", "--output-file", str(out), "--disable-tqdm"),
-        ],
-        cpu_environment(python),
-    )
-    found = json.loads(out.read_text().splitlines()[-1])
-    rounds = settled(lambda: read_rounds(url)) - before
-    return Figures(
-        found["output_throughput"], found["total_output_tokens"], rounds, found["accept_length"]
-    )
+
+    code = BENCH_SERVING
+
+    def num_rounds(self) -> int:
+        return settled(lambda: read_rounds(self.url))
+
+    def line(self, prompt: str) -> Mapping[str, Any]:
+        return {"conversations": [{"content": prompt}, {"content": "of any length"}]}
+
+    def command(self, target: Path, num_prompts: int) -> list[object]:
+        return [
+            *("--backend", "sglang-oai", "--base-url", self.url),
+            *("--model", target, "--tokenizer", target, "--dataset-name", "custom"),
+            *("--dataset-path", self.data, "--sharegpt-output-len", NUM_TOKENS),
+            *("--num-prompts", num_prompts, "--max-concurrency", CONCURRENCY),
+            *("--warmup-requests", 0, "--output-file", self.out, "--disable-tqdm"),
+        ]
+
+    def read(self, found: Mapping[str, Any], rounds_before: int) -> Figures:
+        return Figures(
+            found["output_throughput"],
+            found["total_output_tokens"],
+            self.num_rounds() - rounds_before,
+            found["accept_length"],
+        )
 
 
-def _run(words: Sequence[str], environment: Mapping[str, str]) -> None:
-    done = subprocess.run(
-        words, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{words[2:5]} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-
-
-def _judge(engine: str, pairs: Sequence[tuple[Figures, Figures]]) -> int:
+def _judge(engine: str, pairs: Sequence[Both]) -> int:
     ratio = statistics.median(our.tokens_per_s / their.tokens_per_s for our, their in pairs)
     counts = {(figures.num_tokens, figures.num_rounds) for both in pairs for figures in both}
     apart = max(abs(our.tokens_per_verify / their.tokens_per_verify - 1) for our, their in pairs)
@@ -186,10 +270,7 @@ def _judge(engine: str, pairs: Sequence[tuple[Figures, Figures]]) -> int:
     return 0 if is_good else 1
 
 
-TOOLS: Mapping[str, Callable[[str, str, Path, Sequence[str], Path], Figures]] = {
-    "vllm": vllm_tool,
-    "sglang": sglang_tool,
-}
+TOOLS: Mapping[str, type[Tool]] = {"vllm": VllmTool, "sglang": SglangTool}
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 6))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 24))

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from eagle3_plugin.errors import Eagle3Error, NotFoundError
+from eagle3_plugin.measuring.card import card_table
 from eagle3_plugin.measuring.result import from_json, read_result
+from eagle3_plugin.planning.cards import find_card
 from tests.measuring import examples
 
 
@@ -36,6 +38,25 @@ def test_the_parts_of_a_result_have_these_keys() -> None:
         "conversation", "turn", "modality", "begin_s", "time_to_first_token_s", "request_s",
         "num_prompt_tokens", "num_tokens", "finish_reason", "counts",
     ]  # fmt: skip
+
+
+def test_a_result_from_before_groups_had_speeds_is_still_read() -> None:
+    value = json.loads(examples.path("card").read_text())
+    for summary in value["summaries"]:
+        for group in summary["groups"]:
+            del group["estimates"], group["ratios"]
+    del value["card"]["stands_for"]
+    found = from_json(value)
+    assert found.card is not None
+    assert found.card.stands_for == {}
+    assert {len(g.estimates) for s in found.summaries for g in s.groups} == {0}
+
+
+@pytest.mark.parametrize(("run", "told"), [("5,1,6", {"5,4,16": "5,1,6"}), ("5,4,16", {})])
+def test_a_cards_table_says_what_ran_in_place_of_its_settings(
+    run: str, told: dict[str, str]
+) -> None:
+    assert card_table(find_card("A"), (), {"5,4,16": run}).stands_for == told
 
 
 def _changed(**changes: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from eagle3_plugin.measuring.bootstrap import BOOTSTRAP, estimate, table
 from eagle3_plugin.measuring.record import Counts, Estimate
-from eagle3_plugin.measuring.result import Cell, Request, Summary
+from eagle3_plugin.measuring.result import Cell, Group, Request, Summary
 from eagle3_plugin.measuring.summaries import make_cell, quantiles, summaries
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
 
@@ -182,6 +182,87 @@ def test_groups_are_by_turn_and_by_modality_where_there_are_several() -> None:
     ]
     (alone,) = summaries([cell("baseline", request(0, 1.0, 8))])
     assert alone.groups == ()
+
+
+def group(found: Summary, name: str) -> Group:
+    return next(g for g in found.groups if g.name == name)
+
+
+def test_a_turn_has_the_speed_of_its_requests_and_their_ratio_to_the_baselines() -> None:
+    """Turn 1: 10 tokens in 2 s against 1 s; turn 2: 5 tokens in 1 s, the same with both."""
+    base, fast = (
+        cell(
+            server,
+            *(request(i, first, 10, rounds=rounds) for i in range(3)),
+            *(request(i, 1.0, 5, turn=1) for i in range(3)),
+        )
+        for server, first, rounds in (("baseline", 2.0, None), ("3,1,4", 1.0, (4, 4, 2)))
+    )
+    found = find(summaries([base, fast]), "3,1,4")
+    turn = group(found, "1")
+    assert {name: e.value for name, e in turn.estimates.items()} == {
+        "tokens_per_s_per_conversation": 10.0,
+        "time_to_first_token_s": 0.5,
+        "time_per_output_token_s": 0.5 / 9,
+        "request_s": 1.0,
+        "tokens_per_verify": 2.5,
+    }
+    assert turn.ratios["tokens_per_s_per_conversation"] == Estimate(value=2.0, low=2.0, high=2.0)
+    assert turn.ratios["request_s"] == Estimate(value=0.5, low=0.5, high=0.5)
+    later = group(found, "2")
+    assert later.ratios["tokens_per_s_per_conversation"] == Estimate(value=1.0, low=1.0, high=1.0)
+    assert later.estimates["tokens_per_s_per_conversation"].value == 5.0
+    assert "tokens_per_verify" not in later.estimates
+    assert group(find(summaries([base, fast]), "baseline"), "1").ratios == {}
+
+
+def test_a_modality_is_resampled_by_its_own_conversations() -> None:
+    """Conversation 0 alone has a picture, so its group has no interval; the rest is text."""
+    base, fast = (
+        cell(
+            server,
+            request(0, image_s, 10, modality="image"),
+            *(request(0, 1.0, 10, turn=t) for t in (1, 2)),
+            *(request(i, 1.0, 10) for i in (1, 2)),
+        )
+        for server, image_s in (("baseline", 4.0), ("3,1,4", 1.0))
+    )
+    found = find(summaries([base, fast]), "3,1,4")
+    image, text = group(found, "image"), group(found, "text")
+    assert image.ratios["tokens_per_s_per_conversation"] == Estimate(value=4.0, low=None, high=None)
+    assert text.ratios["tokens_per_s_per_conversation"] == Estimate(value=1.0, low=1.0, high=1.0)
+    assert text.estimates["tokens_per_s_per_conversation"].value == 10.0  # of 20 tokens in 2 s too
+
+
+def test_a_part_that_the_baseline_did_not_answer_has_no_ratio() -> None:
+    base = cell("baseline", request(0, 2.0, 10), request(1, 2.0, 10))
+    fast = cell("3,1,4", *(request(i, 1.0, 10, turn=t) for i in (0, 1) for t in (0, 1)))
+    found = find(summaries([base, fast]), "3,1,4")
+    assert group(found, "1").ratios["request_s"].value == 0.5
+    assert group(found, "2").ratios == {}
+
+
+def test_servers_without_a_common_conversation_have_no_ratio() -> None:
+    made = [cell("baseline", request(0, 2.0, 10)), cell("3,1,4", request(1, 1.0, 10))]
+    assert find(summaries(made), "3,1,4").ratios == {}
+
+
+def test_counters_are_of_a_whole_loop_and_of_no_part_of_it() -> None:
+    made = make_cell(
+        server="server", set="x", concurrency=1, repeat=0, begun_at="", elapsed_s=1.0,
+        requests=[request(0, 1.0, 8), request(0, 1.0, 8, turn=1)],
+        counted=AcceptanceCounts(10, 20, 5, (4, 1)),
+    )  # fmt: skip
+    (found,) = summaries([made])
+    assert [(g.acceptance, "tokens_per_verify" in g.estimates) for g in found.groups] == [
+        (None, False),
+        (None, False),
+    ]
+
+
+def test_turns_are_in_the_order_of_their_numbers() -> None:
+    (found,) = summaries([cell("baseline", *(request(0, 1.0, 8, turn=t) for t in range(11)))])
+    assert [g.name for g in found.groups] == [str(turn) for turn in range(1, 12)]
 
 
 def test_quantiles_are_of_known_values() -> None:

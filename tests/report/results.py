@@ -35,6 +35,15 @@ def sets() -> Result:
     return read_result(EXAMPLES / "example_sets.json")
 
 
+def stand_in() -> Result:
+    """Card A's protocol in vLLM, which ran a chain in place of the tree."""
+    whole = card()
+    assert whole.card is not None
+    names = {"5,4,16": "5,1,6"}
+    table = whole.card.model_copy(update={"stands_for": names})
+    return renamed(whole, names).model_copy(update={"card": table})
+
+
 def renamed(result: Result, names: Mapping[str, str]) -> Result:
     """The result with every string that is one of these names replaced."""
     return from_json(_renamed(result.to_json(), names))

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 RESULTS = {
     "card": results.card,
     "sets": results.sets,
+    "stand in": results.stand_in,
     "hostile": results.hostile,
     "one cell": results.one_cell,
     "nothing": results.nothing,
@@ -46,6 +47,13 @@ COLLISIONS = """[...document.querySelectorAll('.panel svg')].flatMap(svg => {
 })"""
 CUT = """[...document.querySelectorAll('table')].filter(e =>
   e.getBoundingClientRect().right > window.innerWidth).map(e => e.innerText.slice(0, 80))"""
+CUT_CAPTIONS = """[...document.querySelectorAll('caption span')].filter(e =>
+  e.getBoundingClientRect().right > window.innerWidth).map(e => e.innerText)"""
+BROKEN = """[...document.querySelectorAll('[aria-label*="turns"] td')].filter(e => {
+  const words = document.createRange();
+  words.selectNodeContents(e);
+  return words.getClientRects().length > 1;
+}).map(e => e.textContent)"""
 OPEN_ALL = "document.querySelectorAll('details').forEach(e => e.open = true)"
 PAPER = "getComputedStyle(document.documentElement).backgroundColor"
 PROVENANCE = """document.querySelector('details:last-of-type table').checkVisibility(
@@ -80,6 +88,22 @@ def test_the_page_fits_the_window_and_nothing_runs_into_another(
     assert browser.run(TOO_WIDE) == []
     assert browser.run(OUTSIDE) == []
     assert browser.run(COLLISIONS) == []
+    assert browser.run(CUT_CAPTIONS) == []
+
+
+def test_tables_of_parts_and_of_latency_scroll_in_their_own_box_on_a_phone(
+    browser: Browser, pages: Mapping[str, Path]
+) -> None:
+    browser.open(pages["sets"], PHONE)
+    browser.run(OPEN_ALL)
+    for caption in ("Speed of turns", "Acceptance of turns", "Latency by set"):
+        box = f"""document.querySelector('.table[aria-label^="{caption}"]')"""
+        assert browser.run(f"{box}.scrollWidth > {box}.clientWidth"), caption
+        assert browser.run(f"{box}.getBoundingClientRect().right") <= PHONE
+        browser.run(f"{box}.scrollLeft = 10000")
+        last = f"{box}.querySelector('thead th:last-child').getBoundingClientRect()"
+        assert browser.run(f"{last}.right") <= PHONE
+    assert browser.run(OVERFLOW) <= 0
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -129,6 +153,13 @@ def test_no_table_is_cut_off_on_paper(
 ) -> None:
     browser.open(pages[name], PAPER_SHEET, media="print")
     assert browser.run(CUT) == []
+
+
+def test_tables_of_parts_have_one_line_a_row_on_paper(
+    browser: Browser, pages: Mapping[str, Path]
+) -> None:
+    browser.open(pages["sets"], PAPER_SHEET, media="print")
+    assert browser.run(BROKEN) == []
 
 
 def test_folded_parts_and_wide_tables_are_reached_by_the_tab_key(

@@ -23,8 +23,16 @@ def test_it_has_the_sections_and_all_tables_of_the_page() -> None:
     text = markdown(page(results.card()))
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings[:3] == ["## Speed", "## Against the card", "## Against the plan"]
-    assert kinds(text)["table_open"] == 15
+    assert kinds(text)["table_open"] == 17
     assert "### Speedup against parallel conversations (measured)" in text
+
+
+def test_parts_and_latency_by_set_are_in_it() -> None:
+    text = markdown(page(results.sets()))
+    assert "**Latency by set, load and server**" in text
+    assert "| tokens/s per conversation (measured) | speedup (measured) | time to first" in text
+    _, parts = text.split("## By turn and by modality")
+    assert "| rounds (measured) | tokens per verify (measured) | position 1 (measured) |" in parts
 
 
 def test_a_warning_is_a_quotation_at_the_top() -> None:

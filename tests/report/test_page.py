@@ -6,9 +6,11 @@ from itertools import pairwise
 
 import pytest
 
+from eagle3_plugin.measuring.record import Acceptance, Estimate, Quantiles
 from eagle3_plugin.report.build import fastest, page
 from eagle3_plugin.report.page import Cell, Figure, Notice, Page, Section, Table
-from eagle3_plugin.report.view import View
+from eagle3_plugin.report.view import SPEED, View
+from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from tests.report import results
 
 
@@ -24,6 +26,14 @@ def figure(made: Page, title: str) -> Figure:
 
 def texts(table: Table) -> list[tuple[str, ...]]:
     return [tuple(cell.text for cell in row) for row in table.rows]
+
+
+def tables(made: Page, title: str) -> list[Table]:
+    return [block for block in section(made, title).blocks if isinstance(block, Table)]
+
+
+def names(table: Table) -> list[str]:
+    return [column.name for column in table.columns]
 
 
 def test_a_whole_result_has_these_sections() -> None:
@@ -163,6 +173,60 @@ def test_latency_has_three_panels_a_load_with_the_baseline_first() -> None:
     assert [row[2] for row in texts(made.table)] == ["baseline", "5,4,16"] * 6
 
 
+def test_latency_has_each_set_with_its_median_and_95th_percentile() -> None:
+    """Of 21 answers that took 1 s to 21 s, 95 % are within 20 s."""
+    whole = results.sets()
+    first = next(c for c in whole.cells if (c.server, c.set) == ("3,1,4", "gsm8k"))
+    requests = tuple(
+        first.requests[0].model_copy(
+            update={"request_s": float(s), "time_to_first_token_s": 0.5, "num_tokens": 2}
+        )
+        for s in range(1, 22)
+    )
+    other = next(c for c in whole.cells if (c.server, c.set) == ("3,1,4", "my-images"))
+    cells = (first.model_copy(update={"requests": requests}), other)
+    (table,) = tables(page(whole.model_copy(update={"cells": cells})), "Latency")
+    assert names(table) == [
+        "set",
+        "parallel",
+        "server",
+        "answers",
+        "time to first token, median",
+        "time to first token, 95 % within",
+        "time per output token, median",
+        "time per output token, 95 % within",
+        "end-to-end latency, median",
+        "end-to-end latency, 95 % within",
+    ]
+    assert [row[:4] for row in texts(table)] == [
+        ("all sets", "2", "3,1,4", "39"),
+        ("gsm8k", "2", "3,1,4", "21"),
+        ("my-images", "2", "3,1,4", "18"),
+    ]
+    assert texts(table)[1][4:] == ("500 ms", "500 ms", "10.5 s", "19.5 s", "11.0 s", "20.0 s")
+
+
+def test_latency_of_one_set_is_not_told_twice() -> None:
+    assert tables(page(results.one_cell()), "Latency") == []
+
+
+def test_what_stands_for_the_cards_settings_is_drawn_as_itself() -> None:
+    """vLLM ran 5,1,6 in place of card A's tree."""
+    made = figure(page(results.stand_in()), "Against the card")
+    assert [k.text for k in made.keys] == ["baseline", "5,1,6", "card"]
+    by_name = {panel.title: panel.drawing for panel in made.panels}
+    for name, classes in (("Tokens per verify", {"s0 d0"}), ("Speedup", {"s0 d0"})):
+        marks = [g.get("class") for g in by_name[name].iter("g") if g.get("transform")]
+        assert set(marks) - {"promise"} == classes
+    settings = {(row[3], row[2]) for row in texts(made.table)}
+    assert settings == {
+        ("tokens per verify", "5,4,16 (here 5,1,6)"),
+        ("speedup", "5,4,16 (here 5,1,6)"),
+        ("tokens/s per conversation", "5,4,16 (here 5,1,6)"),
+        ("baseline's tokens/s per conversation", "5,4,16"),
+    }
+
+
 def test_the_card_stands_beside_what_came_out_with_the_difference() -> None:
     whole = results.card()
     assert whole.card is not None
@@ -213,11 +277,81 @@ def test_provenance_is_whole() -> None:
     assert known | {sha, "RTX 4090", "org/mt-bench-zh", "--dtype float16", "13 min"} <= said
 
 
+@pytest.mark.parametrize("num", [0, 13])
+def test_a_resumed_run_says_how_many_answers_are_from_before(num: int) -> None:
+    whole = results.card()
+    changed = whole.provenance.model_copy(update={"num_resumed": num})
+    run, *_ = tables(page(whole.model_copy(update={"provenance": changed})), "Provenance")
+    assert ("resumed", f"{num} answer(s) from before a resume") in texts(run)
+
+
 def test_turns_and_modalities_have_rows_of_their_own() -> None:
-    made = section(page(results.sets()), "By turn and by modality")
-    (table,) = (block for block in made.blocks if isinstance(block, Table))
-    assert made.is_folded
-    assert {row[3] for row in texts(table)} == {"turn 1", "turn 2", "turn 3", "text", "image"}
+    made = page(results.sets())
+    speed, accepted = tables(made, "By turn and by modality")
+    parts = {"turn 1", "turn 2", "turn 3", "text", "image"}
+    assert section(made, "By turn and by modality").is_folded
+    assert {row[3] for row in texts(speed)} == parts
+    assert {row[3] for row in texts(accepted)} == parts
+    assert {row[2] for row in texts(speed)} == {"baseline", "3,1,4", "5,1,6"}
+    assert {row[2] for row in texts(accepted)} == {"3,1,4", "5,1,6"}
+
+
+def with_group(**changes: object) -> list[Table]:
+    """The tables of parts of a result that has one group, changed."""
+    whole = results.card()
+    summary = next(s for s in whole.summaries if s.server == "5,4,16")
+    changed = summary.model_copy(update={"groups": (summary.groups[0].model_copy(update=changes),)})
+    made = page(whole.model_copy(update={"summaries": (changed,)}))
+    return tables(made, "By turn and by modality")
+
+
+def test_a_turn_has_its_speed_with_intervals_and_its_times() -> None:
+    times = Quantiles(mean=0.5, min=0.5, p50=0.25, p90=0.5, p99=0.5, max=0.5)
+    speed, _ = with_group(
+        num_requests=7,
+        estimates={SPEED: Estimate(value=150.0, low=140.0, high=160.0)},
+        ratios={SPEED: Estimate(value=1.5, low=1.25, high=1.75)},
+        time_to_first_token_s=times,
+        time_per_output_token_s=times.model_copy(update={"p50": 0.012}),
+        request_s=times.model_copy(update={"p50": 3.0}),
+    )
+    assert names(speed)[4:] == [
+        "answers",
+        "tokens/s per conversation",
+        "speedup",
+        "time to first token, median",
+        "time per output token, median",
+        "end-to-end latency, median",
+    ]
+    assert texts(speed) == [
+        (
+            "mt-bench-zh",
+            "1",
+            "5,4,16",
+            "turn 1",
+            "7",
+            "150 (140 to 160)",
+            "1.50x (1.25x to 1.75x)",
+            "250 ms",
+            "12.0 ms",
+            "3.00 s",
+        )
+    ]
+
+
+def test_a_turn_has_its_conditional_acceptance_by_position() -> None:
+    """Of 10 rounds 8 accepted the first position, 4 the second and 3 the third."""
+    counts = AcceptanceCounts(10, 150, 15, (8, 4, 3))
+    _, accepted = with_group(acceptance=Acceptance.of(counts))
+    assert names(accepted)[4:8] == ["rounds", "tokens per verify", "position 1", "position 2"]
+    assert texts(accepted)[0][3:9] == ("turn 1", "10", "2.50", "80.0 %", "50.0 %", "75.0 %")
+
+
+def test_a_part_without_estimates_still_has_its_times() -> None:
+    """Of a result from before groups had them, or of an engine that tells of no round."""
+    (speed,) = with_group(estimates={}, ratios={}, acceptance=None)
+    assert texts(speed)[0][5:7] == ("-", "-")
+    assert texts(speed)[0][7].endswith(" ms")
 
 
 @pytest.mark.parametrize("make", [results.card, results.sets, results.large, results.one_cell])

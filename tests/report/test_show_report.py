@@ -46,6 +46,16 @@ def test_the_card_is_a_table_of_its_own(capsys: pytest.CaptureFixture[str]) -> N
     assert "the card: https://huggingface.co/Zjcxy-SmartAI/" in out
 
 
+@pytest.mark.usefixtures("narrow")
+def test_what_ran_in_place_of_the_cards_settings_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_result(results.stand_in())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "5,4,16 (here 5,1,6)" in line and "mt-bench-zh" in line]
+    assert max(len(line) for line in lines if line.startswith("│")) <= 80
+
+
 def test_names_with_markup_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     show_result(results.renamed(results.sets(), {"gsm8k": "[red]x[/]"}))
     assert "[red]x[/]" in capsys.readouterr().out
