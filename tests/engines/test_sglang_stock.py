@@ -28,6 +28,7 @@ from tests.engines.random_target import write_random_llama, write_random_target
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 PROMPTS = [[3, 5, 7, 9], [30, 51, 7, 9, 44]]
+LONG_PROMPTS = [[(7 * i + 13 * n) % 400 + 3 for i in range(120)] for n in range(4)]
 MAX_TOKENS = 12
 TAPS = (3, 5, 7)
 BOUNDARY = Settle(ids="boundary")
@@ -58,6 +59,17 @@ def uneven_norm(folder: Path) -> None:
     """A norm that is far from one everywhere, so that leaving it out shows."""
     data = random_bytes(np.random.default_rng(0), "BF16", (64,), is_norm=False)
     rewrite(folder, {"layers.1.input_layernorm.weight": data})
+
+
+def sharp_attention(folder: Path) -> Path:
+    """Queries 16 times as large, so that it shows how keys are rotated."""
+    name = "midlayer.self_attn.q_proj.weight"
+    checkpoint = Checkpoint.open(resolve(str(folder)))
+    stored = np.frombuffer(b"".join(checkpoint.chunks(name)), np.uint16).astype(np.uint32)
+    larger = ((stored << 16).view(np.float32) * 16).view(np.uint32) >> 16
+    data = larger.astype(np.uint16).tobytes()
+    rewrite(folder, {name: data}, checkpoint.tensors[name].shape)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -214,10 +226,11 @@ def results(
     config["rope_parameters"] |= YARN
     (longer / "config.json").write_text(json.dumps(config))
     override = {"json_model_override_args": json.dumps({"rope_scaling": YARN})}
-    jobs["YaRN", "written"] = Job(longer, None, PROMPTS, MAX_TOKENS, {"plugins": "none"})
+    jobs["YaRN", "written"] = Job(longer, None, LONG_PROMPTS, MAX_TOKENS, {"plugins": "none"})
+    sharp = sharp_attention(write_random(folder / "sharp", draft_config()))
     for who, plugins in (("stock", "none"), ("plugin", "eagle3")):
         options = {"plugins": plugins, "engine": override}
-        jobs["YaRN", who] = Job(target, folders["four taps"], PROMPTS, MAX_TOKENS, options)
+        jobs["YaRN", who] = Job(target, sharp, LONG_PROMPTS, MAX_TOKENS, options)
     found = run_jobs("sglang", list(jobs.values()), folder / "runs")
     return {key: (job, result) for (key, job), result in zip(jobs.items(), found, strict=True)}
 
