@@ -90,8 +90,10 @@ def wrong(
         "nan": not_a_number(pair.draft, folder / "nan"),
     }
 
+    ports = {name: free_port() for name in drafts}  # not in two threads, which meet on one
+
     def run(name: str) -> Server:
-        port = free_port()
+        port = ports[name]
         env = _environment(request.param, python) | (STOCK if name == "nan" else {})
         command = COMMANDS[request.param](python, str(pair.target), port, str(drafts[name]))
         log = folder / f"{name}.log"
