@@ -34,7 +34,11 @@ def test_the_wheel_registers_without_the_checkout(fresh_python: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "settings"), [("llama", Settings(3, 1, 4)), ("qwen3", Settings(3, 4, 8))]
+    ("variant", "settings"),
+    [
+        ("llama", Settings(3, 1, 4)),
+        pytest.param("qwen3", Settings(3, 4, 8), marks=pytest.mark.matrix),
+    ],
 )
 def test_the_wheel_serves_over_http_streaming(
     fresh_python: Path, tmp_path: Path, variant: str, settings: Settings

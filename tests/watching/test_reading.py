@@ -143,7 +143,7 @@ def test_a_server_that_is_no_engine_is_refused(fake: FakeMetrics) -> None:
 
 def test_a_server_that_is_gone_is_an_error(fake: FakeMetrics) -> None:
     fake.close()
-    with pytest.raises(EngineError, match=r"/metrics does not answer: .*refused"):
+    with pytest.raises(EngineError, match=r"/metrics does not answer: "):
         connect(fake.url)
 
 

@@ -124,7 +124,7 @@ def test_a_wrong_draft_is_an_alarm_within_the_stated_requests(
     record_property("figure", figure)
 
 
-@pytest.mark.parametrize("engine", BLIND)
+@pytest.mark.parametrize("engine", ["vllm", pytest.param("sglang", marks=pytest.mark.matrix)])
 def test_a_draft_that_is_blind_to_images_is_an_alarm_within_the_stated_requests(
     engine: str, repository: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
