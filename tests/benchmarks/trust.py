@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -138,10 +139,14 @@ def ours(url: str, prompts: Sequence[str]) -> Figures:
     return Figures(num_tokens / elapsed_s, num_tokens, found.num_rounds, found.tokens_per_verify)
 
 
-class Tool:
-    """An engine's own tool, asking the same of the same server again and again."""
+class Tool(ABC):
+    """An engine's own tool, asking the same of the same server again and again.
+
+    code: what runs it. per_verify: its name for the tokens per verify.
+    """
 
     code: str
+    per_verify: str
 
     def __init__(
         self, python: str, url: str, target: Path, prompts: Sequence[str], place: Path
@@ -165,43 +170,47 @@ class Tool:
     def __exit__(self, *failed: object) -> None:
         self.process.kill()
         self.process.wait()
+        self.log.close()
 
+    @abstractmethod
     def line(self, prompt: str) -> Mapping[str, Any]:
         """A prompt in the tool's own file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self, target: Path, num_prompts: int) -> list[object]:
         """The tool's arguments."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def num_rounds(self, found: Mapping[str, Any]) -> int:
+        """Of the server so far, or of the run; found: what the tool wrote, empty before a run."""
 
     def measure(self) -> Figures:
         """One run."""
         self.out.unlink(missing_ok=True)
-        before = self.num_rounds()
+        before = self.num_rounds({})
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(json.dumps(self.words), file=self.process.stdin, flush=True)
         said = []
         for line in self.process.stdout:
             if DONE in line:
-                return self.read(json.loads(self.out.read_text().splitlines()[-1]), before)
+                found = json.loads(self.out.read_text().splitlines()[-1])
+                return Figures(
+                    found["output_throughput"],
+                    found["total_output_tokens"],
+                    self.num_rounds(found) - before,
+                    found[self.per_verify],
+                )
             said.append(line)
         self.log.seek(0)
         raise SystemExit(f"the tool failed:\n{''.join(said)[-2000:]}{self.log.read()[-4000:]}")
-
-    def num_rounds(self) -> int:
-        """Of the server so far, for a tool that does not say them."""
-        return 0
-
-    def read(self, found: Mapping[str, Any], rounds_before: int) -> Figures:
-        """What the tool wrote."""
-        raise NotImplementedError
 
 
 class VllmTool(Tool):
     """`vllm bench serve`, which reads the counters before and after."""
 
     code = BENCH_SERVE
+    per_verify = "spec_decode_acceptance_length"
 
     def line(self, prompt: str) -> Mapping[str, Any]:
         return {"prompt": prompt}
@@ -216,13 +225,8 @@ class VllmTool(Tool):
             *("--result-dir", self.place, "--result-filename", self.out.name),
         ]
 
-    def read(self, found: Mapping[str, Any], rounds_before: int) -> Figures:
-        return Figures(
-            found["output_throughput"],
-            found["total_output_tokens"],
-            found["spec_decode_num_drafts"],
-            found["spec_decode_acceptance_length"],
-        )
+    def num_rounds(self, found: Mapping[str, Any]) -> int:
+        return int(found.get("spec_decode_num_drafts", 0))
 
 
 class SglangTool(Tool):
@@ -234,9 +238,7 @@ class SglangTool(Tool):
     """
 
     code = BENCH_SERVING
-
-    def num_rounds(self) -> int:
-        return settled(lambda: read_rounds(self.url))
+    per_verify = "accept_length"
 
     def line(self, prompt: str) -> Mapping[str, Any]:
         return {"conversations": [{"content": prompt}, {"content": "of any length"}]}
@@ -250,13 +252,8 @@ class SglangTool(Tool):
             *("--warmup-requests", 0, "--output-file", self.out, "--disable-tqdm"),
         ]
 
-    def read(self, found: Mapping[str, Any], rounds_before: int) -> Figures:
-        return Figures(
-            found["output_throughput"],
-            found["total_output_tokens"],
-            self.num_rounds() - rounds_before,
-            found["accept_length"],
-        )
+    def num_rounds(self, found: Mapping[str, Any]) -> int:
+        return settled(lambda: read_rounds(self.url))
 
 
 def _judge(engine: str, pairs: Sequence[Both]) -> int:

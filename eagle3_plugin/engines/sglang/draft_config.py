@@ -19,7 +19,10 @@ TARGET_KEY = "eagle3_target"
 """Where the target's config travels, as JSON values, beside the draft's."""
 
 TYPES = ("dtype", "torch_dtype")
-ROPES = ("rope_parameters", "rope_scaling", "rope_theta")
+ROPE_NAMES = ("rope_parameters", "rope_scaling")
+"""Of one section, in transformers 5 and 4."""
+
+ROPES = (*ROPE_NAMES, "rope_theta")
 LENGTH = "max_position_embeddings"
 DRAFT_KEYS = (
     "bias",

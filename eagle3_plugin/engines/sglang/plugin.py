@@ -22,13 +22,17 @@ from typing import Any
 
 from eagle3_plugin.engines.draft_config import hugging_face_config, is_read
 from eagle3_plugin.engines.names import is_our_target
-from eagle3_plugin.engines.sglang.draft_config import ARCHITECTURE, apply_overrides, engine_config
+from eagle3_plugin.engines.sglang.draft_config import (
+    ARCHITECTURE,
+    ROPE_NAMES,
+    apply_overrides,
+    engine_config,
+)
 from eagle3_plugin.engines.wrap import require, wrap
 
 MODELS = "eagle3_plugin.engines.sglang.models"
 SUPPORTED = "SGLang 0.5.23"
 ALGORITHM = "EAGLE3"
-ROPE_NAMES = ("rope_parameters", "rope_scaling")
 
 
 @dataclass(frozen=True)
