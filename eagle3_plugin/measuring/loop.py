@@ -1,8 +1,8 @@
 """A closed loop: `concurrency` clients, each taking the next conversation when its last is over.
 
 Within a conversation each turn is asked when the one before is answered, with the answers so far
-as its history. Threads and blocking sockets: 64 streams with 2,000 tokens/s in all take 17 % of a
-core and 51 MB (tests/benchmarks/client_load.py), so nothing cleverer is needed.
+as its history. Threads and blocking sockets: 64 streams with 2,000 tokens/s in all take 14 % of a
+core and 87 MB (tests/benchmarks/client_load.py), so nothing cleverer is needed.
 """
 
 from __future__ import annotations
