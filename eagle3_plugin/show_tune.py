@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eagle3_plugin.serving.tune import Progress, Report, Tuned
 
 SCHEMA = 1
+COLUMNS = ("settings", "tokens/s", "speedup", "round ms", "within", "tokens/verify", "basis")
 
 
 @contextmanager
@@ -53,12 +54,13 @@ def show_tuned(tuned: Tuned, path: Path) -> None:
             assert cost is not None
             assert tokens is not None
             speed, ratio = f"{s.tokens_per_s:.1f}", f"{s.tokens_per_s / off.tokens_per_s:.2f}x"
-            basis = "measured" if s.is_measured else "from measured"
-            round_ms = f"{1e3 * cost.total_s:.2f}"
-            rows.append([str(s.choice), speed, ratio, round_ms, f"{tokens:.2f}", basis])
-        columns = ["settings", "tokens/s", "speedup", "round ms", "tokens/verify", "basis"]
-        console.print_table(f"{num_requests} request(s) at a time", columns, rows)
-        console.out.print(f"fastest: [bold green]{tuned.best(num_requests)}[/]\n")
+            basis = "measured" if s.is_measured else "between"
+            round_ms, error = f"{1e3 * cost.total_s:.2f}", f"{100 * s.relative_error:.0f} %"
+            rows.append([str(s.choice), speed, ratio, round_ms, error, f"{tokens:.2f}", basis])
+        console.print_table(f"{num_requests} request(s) at a time", COLUMNS, rows)
+        best, rivals = tuned.best(num_requests), ", ".join(map(str, tuned.rivals(num_requests)))
+        unsure = f" (not told apart by these errors: {rivals})" if rivals else ""
+        console.out.print(f"fastest: [bold green]{best}[/]{unsure}\n")
     console.out.print(f"profile: {console.shown(path)}", markup=False)
 
 
@@ -71,11 +73,13 @@ def tuned_json(tuned: Tuned, path: Path) -> dict[str, Any]:
             {
                 "num_requests": num_requests,
                 "choice": str(tuned.best(num_requests)),
+                "not_told_apart": [str(choice) for choice in tuned.rivals(num_requests)],
                 "speeds": [
                     {
                         "settings": str(s.choice),
                         "tokens_per_s": s.tokens_per_s,
                         "is_measured": s.is_measured,
+                        "relative_error": s.relative_error,
                     }
                     for s in speeds
                 ],

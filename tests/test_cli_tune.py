@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from eagle3_plugin.planning.measured import Measured
 from eagle3_plugin.planning.profile import cpu_name, profile_path
+from eagle3_plugin.planning.settings import OFF
 from eagle3_plugin.serving.tune import Progress, Tuned
 from eagle3_plugin.show_tune import duration, progress_line, show_tuned, tuned_json
 from tests.seeds import write_seed_a
@@ -163,9 +165,9 @@ def test_the_result_names_each_speed_with_its_basis(
     show_tuned(_tuned(), tmp_path / "p.json")
     lines = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
     rows = {cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in lines}
-    assert rows["off"] == ["100.0", "1.00x", "10.00", "1.00", "measured"]
-    assert rows["7,1,8"] == ["132.3", "1.32x", "25.00", "3.31", "measured"]
-    assert rows["4,1,5"] == ["163.8", "1.64x", "19.00", "3.11", "from measured"]
+    assert rows["off"] == ["100.0", "1.00x", "10.00", "0 %", "1.00", "measured"]
+    assert rows["7,1,8"] == ["132.3", "1.32x", "25.00", "0 %", "3.31", "measured"]
+    assert rows["4,1,5"] == ["163.8", "1.64x", "19.00", "5 %", "3.11", "between"]
 
 
 def test_the_json_of_the_result_has_the_choice_that_was_run(tmp_path: Path) -> None:
@@ -173,7 +175,30 @@ def test_the_json_of_the_result_has_the_choice_that_was_run(tmp_path: Path) -> N
     assert made["schema"] == 1
     (load,) = made["loads"]
     assert (load["num_requests"], load["choice"]) == (1, "7,1,8")
-    assert load["speeds"][-1] == {"settings": "off", "tokens_per_s": 100.0, "is_measured": True}
+    assert load["speeds"][-1] == {
+        "settings": "off",
+        "tokens_per_s": 100.0,
+        "is_measured": True,
+        "relative_error": 0.0,
+    }
+    assert load["not_told_apart"] == []
+
+
+def test_a_run_that_may_be_as_fast_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Off is 100 tokens/s, and 7,1,8 132: apart at 10 % of error each, not at 20 %."""
+    speeds = _tuned().speeds[0][1]
+    for error, rivals in ((0.1, ()), (0.2, (OFF,))):
+        unsure = tuple(replace(s, relative_error=error) for s in speeds)
+        tuned = Tuned(_tuned().measured, ((1, unsure),))
+        assert tuned.rivals(1) == rivals
+        assert tuned_json(tuned, tmp_path / "p.json")["loads"][0]["not_told_apart"] == [
+            str(choice) for choice in rivals
+        ]
+        show_tuned(tuned, tmp_path / "p.json")
+        is_said = "fastest: 7,1,8 (not told apart by these errors: off)" in capsys.readouterr().out
+        assert is_said is bool(rivals)
 
 
 def _kept(folder: Path, pair: tuple[str, ...]) -> Path:

@@ -40,11 +40,23 @@ BETWEEN_ERROR: Final = 0.05
 
 @dataclass(frozen=True)
 class Speed:
-    """What a choice yields under a load, all requests together. is_measured: nothing between."""
+    """What a choice yields under a load, all requests together.
+
+    is_measured: nothing between. relative_error: of the time of a round, in nine of ten cases.
+    """
 
     choice: Choice
     tokens_per_s: float
     is_measured: bool
+    relative_error: float
+
+    @property
+    def low(self) -> float:
+        return self.tokens_per_s / (1 + self.relative_error)
+
+    @property
+    def high(self) -> float:
+        return self.tokens_per_s * (1 + self.relative_error)
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,8 @@ class Measured:
             tokens = self.acceptance.tokens_per_verify(choice).expected
             if cost is not None and tokens is not None:
                 speed = num_requests * tokens / cost.total_s
-                found.append(Speed(choice, speed, self.has_real(choice, num_requests)))
+                is_real = self.has_real(choice, num_requests)
+                found.append(Speed(choice, speed, is_real, cost.relative_error))
         return tuple(sorted(found, key=lambda s: -s.tokens_per_s))
 
     def has_real(self, choice: Choice, num_requests: int) -> bool:

@@ -90,6 +90,13 @@ class Tuned:
         """The choice that was run itself and was the fastest."""
         return _best_run(dict(self.speeds)[num_requests]).choice
 
+    def rivals(self, num_requests: int) -> tuple[Choice, ...]:
+        """The others that were run whose speed may be as high, by the errors of the times."""
+        speeds = dict(self.speeds)[num_requests]
+        best = _best_run(speeds)
+        runs = (s for s in speeds if s.is_measured and s is not best)
+        return tuple(s.choice for s in runs if s.high >= best.low)
+
 
 def tune(
     file: ProfileFile,
