@@ -34,6 +34,12 @@ POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 LONG: Final = 40
 """From this many letters on, a cell of a table is broken into lines anywhere."""
 
+WORDY: Final = 16
+"""From this many letters on, a cell of a table keeps some width on a phone."""
+
+WIDE: Final = 10
+"""Tables of more columns are printed in smaller letters."""
+
 SIGNS: Final = {"good": "✓", "doubt": "i", "bad": "!"}
 SAID: Final = {"good": "Good: ", "doubt": "Note: ", "bad": "Attention: "}
 
@@ -160,7 +166,8 @@ def _table(table: Table) -> Iterator[ET.Element]:
         element("thead", None, head),
         element("tbody", None, *rows),
     )
-    region = {"class": "table", "role": "region", "tabindex": 0, "aria-label": table.caption}
+    kind = "table wide" if len(table.columns) > WIDE else "table"
+    region = {"class": kind, "role": "region", "tabindex": 0, "aria-label": table.caption}
     yield element("div", region, made)
     if table.note:
         yield element("p", {"class": "under"}, table.note)
@@ -175,7 +182,7 @@ def _heading(column: Column) -> ET.Element:
 def _row(columns: tuple[Column, ...], cells: tuple[Cell, ...]) -> ET.Element:
     made = []
     for place, (column, cell) in enumerate(zip(columns, cells, strict=True)):
-        words = "long" if len(cell.text) > LONG else None
+        words = "long" if len(cell.text) > LONG else "wordy" if len(cell.text) > WORDY else None
         attributes = {
             "class": "number" if column.is_number else words,
             "title": cell.exact or None,

@@ -54,6 +54,23 @@ BROKEN = """[...document.querySelectorAll('[aria-label*="turns"] td')].filter(e 
   words.selectNodeContents(e);
   return words.getClientRects().length > 1;
 }).map(e => e.textContent)"""
+BROKEN_WORDS = """[...document.querySelectorAll('th, td:not(.long)')].flatMap(cell => {
+  const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), broken = [];
+  while (texts.nextNode()) for (const word of texts.currentNode.data.matchAll(/[\\w.]+/g)) {
+    const range = document.createRange();
+    range.setStart(texts.currentNode, word.index);
+    range.setEnd(texts.currentNode, word.index + word[0].length);
+    const tops = [...range.getClientRects()].map(rect => rect.top);
+    if (Math.max(...tops) - Math.min(...tops) > 3) broken.push(word[0]);
+  }
+  return broken.map(word => cell.closest('.table').getAttribute('aria-label') + ': ' + word);
+})"""
+SCROLLED = """[...document.querySelectorAll('.table')].filter(
+  table => table.scrollWidth > table.clientWidth + 1).map(table => {
+  table.scrollLeft = table.scrollWidth;
+  const name = table.querySelector('tbody th').getBoundingClientRect();
+  return [name.left - table.getBoundingClientRect().left, name.width / table.clientWidth];
+})"""
 OPEN_ALL = "document.querySelectorAll('details').forEach(e => e.open = true)"
 PAPER = "getComputedStyle(document.documentElement).backgroundColor"
 PROVENANCE = """document.querySelector('details:last-of-type table').checkVisibility(
@@ -160,6 +177,26 @@ def test_tables_of_parts_have_one_line_a_row_on_paper(
 ) -> None:
     browser.open(pages["sets"], PAPER_SHEET, media="print")
     assert browser.run(BROKEN) == []
+
+
+@pytest.mark.parametrize("name", ["card", "sets", "large"])
+def test_no_word_of_a_table_is_broken_on_paper(
+    browser: Browser, pages: Mapping[str, Path], name: str
+) -> None:
+    browser.open(pages[name], PAPER_SHEET, media="print")
+    assert browser.run(BROKEN_WORDS) == []
+
+
+def test_the_names_of_the_rows_stay_in_sight_on_a_phone(
+    browser: Browser, pages: Mapping[str, Path]
+) -> None:
+    browser.open(pages["sets"], PHONE)
+    browser.run(OPEN_ALL)
+    scrolled = browser.run(SCROLLED)
+    assert len(scrolled) >= 2
+    for left, share in scrolled:
+        assert left == pytest.approx(0, abs=1)
+        assert share < 0.5
 
 
 def test_folded_parts_and_wide_tables_are_reached_by_the_tab_key(
