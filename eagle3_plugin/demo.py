@@ -177,20 +177,17 @@ class _Steps:
     def _score(self, draft: Path, subject: Subject) -> dict[str, ScoreResult]:
         from eagle3_plugin.draft.checkpoint import Checkpoint
         from eagle3_plugin.draft.read import read_draft
-        from eagle3_plugin.draft.reference import read_weights
-        from eagle3_plugin.draft.score import score
+        from eagle3_plugin.draft.score import load_pair, score
         from eagle3_plugin.hub import resolve
 
         self._say("3. score it without an engine")
         source = read_draft(Checkpoint.open(resolve(str(draft))))
+        pair = load_pair(source, subject.target)
         results = {}
         for name, asked in subject.asked.items():
             with console.progress_bar(f"score {name}", hidden=self.quiet) as update:
                 results[name] = score(
-                    source.config,
-                    read_weights(source),
-                    source.vocab_map,
-                    subject.target,
+                    *pair,
                     asked.prompts,
                     chain=CHAIN,
                     max_new_tokens=asked.max_tokens,

@@ -20,7 +20,8 @@ from torch import Tensor
 from eagle3_plugin.draft.chain import NUM_RANKS, Chains, simulate_chain
 from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.prompts import Prompt
-from eagle3_plugin.draft.reference import ReferenceDraft
+from eagle3_plugin.draft.read import Draft
+from eagle3_plugin.draft.reference import ReferenceDraft, read_weights
 from eagle3_plugin.draft.rounds import PromptScore, Round, ScoreResult
 from eagle3_plugin.draft.rows import Rows
 from eagle3_plugin.draft.target_model import Continuation, TargetModel
@@ -34,38 +35,12 @@ Progress = Callable[[int, int], None]
 """Gets the tokens done and the tokens in all."""
 
 
-def score(
-    draft_config: DraftConfig,
-    weights: Mapping[str, Tensor],
-    vocab_map: Tensor | NDArray[Any] | None,
-    target_folder: Path,
-    prompts: Sequence[Prompt],
-    *,
-    chain: int = 7,
-    max_new_tokens: int = 128,
-    trees: Sequence[Settings] = (),
-    dtype: Dtype = "float32",
-    device: str = "cpu",
-    ignore_end: bool = False,
-    progress: Progress | None = None,
-) -> ScoreResult:
-    """How many tokens a verify yields with this draft, for every chain length up to `chain`.
-
-    trees: what to judge besides, as SGLang drafts them.
-    ignore_end: whether the target writes on after its end token, as engines do with ignore_eos.
-    """
+def load_pair(
+    draft: Draft, target_folder: Path, *, dtype: Dtype = "float32", device: str = "cpu"
+) -> tuple[TargetModel, ReferenceDraft]:
+    """A target and its draft in memory, to be scored or swept; errors as `draft_for`."""
     target = TargetModel.load(target_folder, dtype=getattr(torch, dtype), device=device)
-    draft = draft_for(target, draft_config, weights, vocab_map)
-    return score_on(
-        target,
-        draft,
-        prompts,
-        chain=chain,
-        max_new_tokens=max_new_tokens,
-        trees=trees,
-        ignore_end=ignore_end,
-        progress=progress,
-    )
+    return target, draft_for(target, draft.config, read_weights(draft), draft.vocab_map)
 
 
 def draft_for(
@@ -95,7 +70,7 @@ def draft_for(
     return draft.to(target.embed.device)
 
 
-def score_on(
+def score(
     target: TargetModel,
     draft: ReferenceDraft,
     prompts: Sequence[Prompt],
@@ -106,7 +81,11 @@ def score_on(
     ignore_end: bool = False,
     progress: Progress | None = None,
 ) -> ScoreResult:
-    """`score` for a target and a draft that are in memory."""
+    """How many tokens a verify yields with this draft, for every chain length up to `chain`.
+
+    trees: what to judge besides, as SGLang drafts them.
+    ignore_end: whether the target writes on after its end token, as engines do with ignore_eos.
+    """
     for shape in trees:
         check_vocabulary(shape, draft.config.draft_vocab_size)
     taps = draft.config.taps_for(target.num_layers)

@@ -18,8 +18,7 @@ from eagle3_plugin.errors import MissingExtraError, UsageError
 from eagle3_plugin.hub import Source, resolve
 
 try:
-    from eagle3_plugin.draft.reference import read_weights
-    from eagle3_plugin.draft.score import Dtype, score
+    from eagle3_plugin.draft.score import Dtype, load_pair, score
     from eagle3_plugin.draft.sweep import SweepResult, sweep_taps
     from eagle3_plugin.draft.sweep_images import ImageSweepResult, sweep_images
     from eagle3_plugin.settings import Settings
@@ -61,16 +60,13 @@ def run_score(
         "taps": sweep_taps,
         "images": sweep_images,
     }
+    prompts = read_prompts(request.prompts or BUNDLED)
+    folder = _fetched(resolve(request.target))
     return runs[request.sweep](  # type: ignore[no-any-return]
-        draft.config,
-        read_weights(draft),
-        draft.vocab_map,
-        _fetched(resolve(request.target)),
-        read_prompts(request.prompts or BUNDLED),
+        *load_pair(draft, folder, dtype=dtype, device=request.device),
+        prompts,
         chain=request.chain,
         max_new_tokens=request.max_new_tokens,
-        dtype=dtype,
-        device=request.device,
         progress=progress,
     )
 

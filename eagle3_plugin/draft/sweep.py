@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from eagle3_plugin.draft.config import DraftConfig, default_taps
+from eagle3_plugin.draft.config import default_taps
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.ranking import Ranking, rank, sums_of
 from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import SCHEMA
 from eagle3_plugin.draft.score import (
-    Dtype,
     Progress,
     assumptions,
     continuations,
-    draft_for,
     judge,
     num_rows,
 )
@@ -110,34 +103,6 @@ def candidate_taps(stated: Taps, num_layers: int) -> dict[Taps, tuple[str, ...]]
 
 
 def sweep_taps(
-    draft_config: DraftConfig,
-    weights: Mapping[str, Tensor],
-    vocab_map: Tensor | NDArray[Any] | None,
-    target_folder: Path,
-    prompts: Sequence[Prompt],
-    *,
-    chain: int = 7,
-    max_new_tokens: int = 128,
-    dtype: Dtype = "float32",
-    device: str = "cpu",
-    ignore_end: bool = False,
-    progress: Progress | None = None,
-) -> SweepResult:
-    """The plausible tap sets of a draft, ranked on one greedy text per prompt."""
-    target = TargetModel.load(target_folder, dtype=getattr(torch, dtype), device=device)
-    draft = draft_for(target, draft_config, weights, vocab_map)
-    return sweep_on(
-        target,
-        draft,
-        prompts,
-        chain=chain,
-        max_new_tokens=max_new_tokens,
-        ignore_end=ignore_end,
-        progress=progress,
-    )
-
-
-def sweep_on(
     target: TargetModel,
     draft: ReferenceDraft,
     prompts: Sequence[Prompt],
@@ -147,7 +112,7 @@ def sweep_on(
     ignore_end: bool = False,
     progress: Progress | None = None,
 ) -> SweepResult:
-    """`sweep_taps` for a target and a draft that are in memory."""
+    """The plausible tap sets of a draft, ranked on one greedy text per prompt."""
     stated = draft.config.taps_for(target.num_layers)
     candidates = candidate_taps(stated, target.num_layers)
     if len(candidates) < 2:

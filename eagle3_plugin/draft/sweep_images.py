@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
-
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.ranking import Ranking, rank, sums_of
 from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import SCHEMA
-from eagle3_plugin.draft.score import Dtype, Progress, continuations, draft_for, judge, num_rows
+from eagle3_plugin.draft.score import Progress, continuations, judge, num_rows
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.errors import Eagle3Error
 
@@ -120,34 +115,6 @@ def candidate_wirings(config: DraftConfig, target: TargetModel) -> tuple[Wiring,
 
 
 def sweep_images(
-    draft_config: DraftConfig,
-    weights: Mapping[str, Tensor],
-    vocab_map: Tensor | NDArray[Any] | None,
-    target_folder: Path,
-    prompts: Sequence[Prompt],
-    *,
-    chain: int = 7,
-    max_new_tokens: int = 128,
-    dtype: Dtype = "float32",
-    device: str = "cpu",
-    ignore_end: bool = False,
-    progress: Progress | None = None,
-) -> ImageSweepResult:
-    """The ways to feed a draft at images, ranked on one greedy text per image prompt."""
-    target = TargetModel.load(target_folder, dtype=getattr(torch, dtype), device=device)
-    draft = draft_for(target, draft_config, weights, vocab_map)
-    return sweep_images_on(
-        target,
-        draft,
-        prompts,
-        chain=chain,
-        max_new_tokens=max_new_tokens,
-        ignore_end=ignore_end,
-        progress=progress,
-    )
-
-
-def sweep_images_on(
     target: TargetModel,
     draft: ReferenceDraft,
     prompts: Sequence[Prompt],
@@ -157,7 +124,7 @@ def sweep_images_on(
     ignore_end: bool = False,
     progress: Progress | None = None,
 ) -> ImageSweepResult:
-    """`sweep_images` for a target and a draft that are in memory."""
+    """The ways to feed a draft at images, ranked on one greedy text per image prompt."""
     seen = [prompt for prompt in prompts if prompt.images]
     candidates = candidate_wirings(draft.config, target)
     _check(len(seen), candidates, draft.config, target)

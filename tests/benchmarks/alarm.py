@@ -21,9 +21,8 @@ from eagle3_plugin.draft.checkpoint import Checkpoint
 from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.read import read_draft
-from eagle3_plugin.draft.reference import read_weights
 from eagle3_plugin.draft.rounds import ScoreResult
-from eagle3_plugin.draft.score import score
+from eagle3_plugin.draft.score import load_pair, score
 from eagle3_plugin.hub import resolve
 from eagle3_plugin.settings import chain
 from eagle3_plugin.tiny import TinyPair, tiny_pair
@@ -76,10 +75,7 @@ def scored(pair: TinyPair, taps: tuple[int, ...] | None) -> ScoreResult:
     draft = read_draft(Checkpoint.open(resolve(str(pair.draft))), Settle(taps=taps))
     prompts = [Prompt("prompt_token_ids", tuple(ids)) for ids in pair.prompts]
     return score(
-        draft.config,
-        read_weights(draft),
-        draft.vocab_map,
-        pair.target,
+        *load_pair(draft, pair.target),
         prompts,
         chain=CHAIN,
         max_new_tokens=NUM_TOKENS,

@@ -22,7 +22,7 @@ from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.read import read_draft
 from eagle3_plugin.draft.reference import read_weights
 from eagle3_plugin.draft.score import draft_for
-from eagle3_plugin.draft.sweep import sweep_on
+from eagle3_plugin.draft.sweep import sweep_taps
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.hub import resolve
 from eagle3_plugin.tiny import tiny_pair
@@ -58,7 +58,7 @@ def sweep(target: TargetModel, seed: int) -> bool:
         draft = read_draft(Checkpoint.open(resolve(str(train(seed, Path(folder))))))
         module = draft_for(target, draft.config, read_weights(draft), draft.vocab_map)
         prompts = [Prompt("prompt_token_ids", p) for p in tiny_pair(VARIANT).prompts]
-        result = sweep_on(target, module, prompts, chain=3, max_new_tokens=128, ignore_end=True)
+        result = sweep_taps(target, module, prompts, chain=3, max_new_tokens=128, ignore_end=True)
     best, second = result.ranking[:2]
     lead = f"{result.margin_nats:.3f} nats before {list(second.taps)}"
     print(f"seed {seed}: {list(best.taps)}, {lead}", flush=True)

@@ -19,7 +19,7 @@ from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import ScoreResult
 from eagle3_plugin.draft.rows import text_rows
-from eagle3_plugin.draft.score import draft_for, score, score_on
+from eagle3_plugin.draft.score import draft_for, score
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.draft.tree import ROOT, draft_tree, run_prefix
 from eagle3_plugin.errors import Eagle3Error, TargetError, UsageError
@@ -102,7 +102,7 @@ def live_tree_rounds(
 
 @pytest.fixture(scope="module")
 def result(target: TargetModel, draft: ReferenceDraft) -> ScoreResult:
-    return score_on(target, draft, PROMPTS, chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS, trees=TREES)
+    return score(target, draft, PROMPTS, chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS, trees=TREES)
 
 
 def test_the_draft_of_these_tests_is_right_at_every_depth(result: ScoreResult) -> None:
@@ -153,7 +153,7 @@ def test_a_tree_wider_than_the_drafts_vocabulary_is_refused_before_anything_runs
     seen: list[int] = []
 
     with pytest.raises(UsageError, match="topk is 90, expected at most 80"):
-        score_on(
+        score(
             target,
             draft,
             PROMPTS,
@@ -173,7 +173,7 @@ def test_the_text_is_the_targets_greedy_one(target: TargetModel, result: ScoreRe
 def test_a_short_chain_scores_as_the_beginning_of_a_long_one(
     target: TargetModel, draft: ReferenceDraft, result: ScoreResult
 ) -> None:
-    short = score_on(target, draft, PROMPTS, chain=1, max_new_tokens=NUM_NEW_TOKENS)
+    short = score(target, draft, PROMPTS, chain=1, max_new_tokens=NUM_NEW_TOKENS)
 
     assert short.tokens_per_verify == {1: result.tokens_per_verify[1]}
 
@@ -228,8 +228,8 @@ def test_the_margins_are_the_leads_of_the_logits(target: TargetModel, result: Sc
 def test_scoring_ends_where_the_target_says_so(
     target: TargetModel, draft: ReferenceDraft, result: ScoreResult, end_token: int
 ) -> None:
-    stopped = score_on(target, draft, PROMPTS[:1], chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS)
-    ignored = score_on(
+    stopped = score(target, draft, PROMPTS[:1], chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS)
+    ignored = score(
         target, draft, PROMPTS[:1], chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS, ignore_end=True
     )
 
@@ -253,7 +253,7 @@ def test_texts_that_end_at_once_cannot_be_scored(
     monkeypatch.setattr(target, "end_ids", tuple(range(96)))
 
     with pytest.raises(Eagle3Error, match="all 6 continuations ended with their first token"):
-        score_on(target, draft, PROMPTS, chain=CHAIN, max_new_tokens=8)
+        score(target, draft, PROMPTS, chain=CHAIN, max_new_tokens=8)
 
 
 @pytest.mark.parametrize(("chain", "max_new_tokens"), [(0, 8), (3, 1)])
@@ -261,7 +261,7 @@ def test_a_chain_or_text_too_short_is_refused(
     target: TargetModel, draft: ReferenceDraft, chain: int, max_new_tokens: int
 ) -> None:
     with pytest.raises(UsageError, match="expected at least 1 and at least 2"):
-        score_on(target, draft, PROMPTS, chain=chain, max_new_tokens=max_new_tokens)
+        score(target, draft, PROMPTS, chain=chain, max_new_tokens=max_new_tokens)
 
 
 def test_progress_counts_tokens_up_to_all_of_them(
@@ -269,7 +269,7 @@ def test_progress_counts_tokens_up_to_all_of_them(
 ) -> None:
     seen: list[tuple[int, int]] = []
 
-    score_on(
+    score(
         target,
         draft,
         PROMPTS[:2],
@@ -286,34 +286,22 @@ def weights_of(draft: ReferenceDraft) -> dict[str, Tensor]:
     return {n: t.detach() for n, t in draft.state_dict().items() if n not in shared}
 
 
-def test_score_loads_the_target_and_shares_its_embedding(
+def test_a_loaded_target_shares_its_embedding_with_the_draft(
     target_folder: Path, draft: ReferenceDraft, result: ScoreResult
 ) -> None:
-    found = score(
-        CONFIG,
-        weights_of(draft),
-        draft.vocab_map,
-        target_folder,
-        PROMPTS,
-        chain=CHAIN,
-        max_new_tokens=NUM_NEW_TOKENS,
-        trees=TREES,
-    )
+    target = TargetModel.load(target_folder, dtype=torch.float32, device="cpu")
+    loaded = draft_for(target, CONFIG, weights_of(draft), draft.vocab_map)
+
+    found = score(target, loaded, PROMPTS, chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS, trees=TREES)
 
     assert found == result
 
 
 def test_bfloat16_scores_too_and_says_so(target_folder: Path, draft: ReferenceDraft) -> None:
-    found = score(
-        CONFIG,
-        weights_of(draft),
-        draft.vocab_map,
-        target_folder,
-        PROMPTS,
-        chain=CHAIN,
-        max_new_tokens=NUM_NEW_TOKENS,
-        dtype="bfloat16",
-    )
+    target = TargetModel.load(target_folder, dtype=torch.bfloat16, device="cpu")
+    loaded = draft_for(target, CONFIG, weights_of(draft), draft.vocab_map)
+
+    found = score(target, loaded, PROMPTS, chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS)
 
     assert found.dtype == "bfloat16"
     assert found.tokens_per_verify[CHAIN] > 1
@@ -323,11 +311,10 @@ def test_a_mixture_of_experts_target_scores(tmp_path: Path) -> None:
     torch.manual_seed(0)
     moe = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
     Qwen3MoeForCausalLM(Qwen3MoeConfig(**(SIZES | moe))).save_pretrained(tmp_path)
-    weights = weights_of(ReferenceDraft(CONFIG, None))
+    target = TargetModel.load(tmp_path, dtype=torch.float32, device="cpu")
+    loaded = draft_for(target, CONFIG, weights_of(ReferenceDraft(CONFIG, None)), torch.arange(80))
 
-    found = score(
-        CONFIG, weights, torch.arange(80), tmp_path, PROMPTS[:1], chain=2, max_new_tokens=6
-    )
+    found = score(target, loaded, PROMPTS[:1], chain=2, max_new_tokens=6)
 
     assert found.num_tokens == 5
 
@@ -357,6 +344,6 @@ def test_a_draft_of_another_target_is_refused(
 def test_a_prompt_may_be_one_token(target: TargetModel, draft: ReferenceDraft) -> None:
     prompt = replace(PROMPTS[0], value=(5,))
 
-    found = score_on(target, draft, [prompt], chain=CHAIN, max_new_tokens=2)
+    found = score(target, draft, [prompt], chain=CHAIN, max_new_tokens=2)
 
     assert found.rounds_per_prompt == (1,)

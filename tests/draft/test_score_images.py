@@ -9,8 +9,8 @@ from eagle3_plugin.draft.chain import draft_chain
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.reference import ReferenceDraft
 from eagle3_plugin.draft.rounds import ScoreResult
-from eagle3_plugin.draft.score import draft_for, score_on
-from eagle3_plugin.draft.sweep import sweep_on
+from eagle3_plugin.draft.score import draft_for, score
+from eagle3_plugin.draft.sweep import sweep_taps
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.errors import TargetError
 from tests import drafts
@@ -40,7 +40,7 @@ def draft(target: TargetModel, prompts: list[Prompt]) -> ReferenceDraft:
 @pytest.fixture(scope="module")
 def result(target: TargetModel, draft: ReferenceDraft, prompts: list[Prompt]) -> ScoreResult:
     mixed = [prompts[0], TEXT, prompts[1]]
-    return score_on(target, draft, mixed, chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS)
+    return score(target, draft, mixed, chain=CHAIN, max_new_tokens=NUM_NEW_TOKENS)
 
 
 def live_rounds(target: TargetModel, draft: ReferenceDraft, prompt: Prompt) -> list[int]:
@@ -86,7 +86,7 @@ def test_text_and_images_are_counted_apart(result: ScoreResult) -> None:
 
 
 def test_text_alone_has_one_modality(target: TargetModel, draft: ReferenceDraft) -> None:
-    found = score_on(target, draft, [TEXT], chain=2, max_new_tokens=8)
+    found = score(target, draft, [TEXT], chain=2, max_new_tokens=8)
 
     assert list(found.modalities) == ["text"]
     assert found.assumed == ()
@@ -98,7 +98,7 @@ def test_what_no_file_says_is_named_where_images_ask_for_it(
     silent = ReferenceDraft(draft_config(), None)
     silent.load_state_dict(draft.state_dict())
 
-    found = score_on(target, silent, prompts[:1], chain=2, max_new_tokens=4)
+    found = score(target, silent, prompts[:1], chain=2, max_new_tokens=4)
 
     assert found.assumed == (
         "the placeholder's embedding at images (--image-embedding says otherwise)",
@@ -113,7 +113,7 @@ def test_a_sweep_over_taps_names_what_it_took_for_granted(
     silent = ReferenceDraft(draft_config(), None)
     silent.load_state_dict(draft.state_dict())
 
-    found = sweep_on(target, silent, prompts[:1], chain=2, max_new_tokens=4)
+    found = sweep_taps(target, silent, prompts[:1], chain=2, max_new_tokens=4)
 
     assert found.assumed[1] == ("taps [1, 2] after the visual add (--deepstack-tap says otherwise)")
 

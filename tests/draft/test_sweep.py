@@ -10,7 +10,7 @@ from eagle3_plugin.draft.config import DraftConfig
 from eagle3_plugin.draft.encoded import Encoded
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.reference import ReferenceDraft
-from eagle3_plugin.draft.sweep import SweepResult, TapScore, candidate_taps, sweep_on, sweep_taps
+from eagle3_plugin.draft.sweep import SweepResult, TapScore, candidate_taps, sweep_taps
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.errors import Eagle3Error
 from tests import drafts
@@ -48,7 +48,7 @@ def stating(draft: ReferenceDraft, taps: tuple[int, ...]) -> ReferenceDraft:
 
 
 def sweep(target: TargetModel, draft: ReferenceDraft, num_prompts: int = 6) -> SweepResult:
-    return sweep_on(target, draft, PROMPTS[:num_prompts], chain=3, max_new_tokens=40)
+    return sweep_taps(target, draft, PROMPTS[:num_prompts], chain=3, max_new_tokens=40)
 
 
 @pytest.mark.parametrize(
@@ -160,19 +160,7 @@ def test_text_outside_the_draft_vocabulary_cannot_be_ranked(
     )
 
     with pytest.raises(Eagle3Error, match="no written token is in the draft's vocabulary"):
-        sweep_on(target, other, PROMPTS[:1], chain=3, max_new_tokens=3)
-
-
-def test_a_sweep_from_a_folder_is_the_sweep_in_memory(
-    folder: Path, target: TargetModel, draft: ReferenceDraft
-) -> None:
-    weights = {n: t for n, t in draft.state_dict().items() if n != "embed_tokens.weight"}
-
-    found = sweep_taps(
-        config(), weights, draft.vocab_map, folder, PROMPTS, chain=3, max_new_tokens=40
-    )
-
-    assert found == sweep(target, draft)
+        sweep_taps(target, other, PROMPTS[:1], chain=3, max_new_tokens=3)
 
 
 def test_the_json_form() -> None:
@@ -208,4 +196,4 @@ def test_one_text_of_a_prompt_without_chain_starts_does_not_break_the_sweep(
     monkeypatch.setattr(target, "end_ids", (first,))
     prompts = [Prompt("prompt_token_ids", tuple(range(8))), *PROMPTS[1:]]
 
-    assert sweep_on(target, draft, prompts, chain=3, max_new_tokens=40).best.taps == TRAINED_ON
+    assert sweep_taps(target, draft, prompts, chain=3, max_new_tokens=40).best.taps == TRAINED_ON

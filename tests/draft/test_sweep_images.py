@@ -13,7 +13,7 @@ from eagle3_plugin.draft.sweep_images import (
     Wiring,
     WiringScore,
     candidate_wirings,
-    sweep_images_on,
+    sweep_images,
 )
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.errors import Eagle3Error
@@ -50,7 +50,7 @@ def test_the_sweep_finds_how_the_draft_was_trained(
 ) -> None:
     text = Prompt("prompt_token_ids", (1, 2, 3))
 
-    found = sweep_images_on(target, draft, [text, *prompts], chain=3, max_new_tokens=NUM_NEW_TOKENS)
+    found = sweep_images(target, draft, [text, *prompts], chain=3, max_new_tokens=NUM_NEW_TOKENS)
 
     assert found.best == TRAINED_ON
     assert found.num_prompts == 5
@@ -85,7 +85,7 @@ def test_prompts_without_an_image_leave_nothing_to_compare(target: TargetModel) 
     draft = ReferenceDraft(draft_config(), None)
 
     with pytest.raises(Eagle3Error, match="nothing to compare: none of the prompts has an image"):
-        sweep_images_on(target, draft, [Prompt("prompt_token_ids", (1, 2))])
+        sweep_images(target, draft, [Prompt("prompt_token_ids", (1, 2))])
 
 
 def test_a_draft_that_can_be_fed_in_one_way_only_is_refused(
@@ -97,7 +97,7 @@ def test_a_draft_that_can_be_fed_in_one_way_only_is_refused(
     draft = ReferenceDraft(config, torch.arange(128))
 
     with pytest.raises(Eagle3Error, match=r"hidden size 32 beside .* of 64 .* \[3, 5, 7\] lie bey"):
-        sweep_images_on(target, draft, prompts)
+        sweep_images(target, draft, prompts)
 
 
 SWEPT = ImageSweepResult(

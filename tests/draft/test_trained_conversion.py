@@ -12,7 +12,7 @@ from eagle3_plugin.draft.convert import convert
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.read import Draft, read_draft
 from eagle3_plugin.draft.reference import read_weights
-from eagle3_plugin.draft.score import draft_for, score_on
+from eagle3_plugin.draft.score import draft_for, score
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.hub import resolve
 from eagle3_plugin.tiny import tiny_pair
@@ -29,7 +29,7 @@ def read(folder: Path) -> Draft:
 def rounds(target: TargetModel, draft: Draft) -> tuple[int, ...]:
     module = draft_for(target, draft.config, read_weights(draft), draft.vocab_map)
     prompts = [Prompt("prompt_token_ids", p) for p in tiny_pair("late_taps").prompts[:3]]
-    result = score_on(target, module, prompts, chain=3, max_new_tokens=64, ignore_end=True)
+    result = score(target, module, prompts, chain=3, max_new_tokens=64, ignore_end=True)
     return result.rounds_per_prompt
 
 

@@ -14,8 +14,8 @@ from eagle3_plugin.draft.encoded import Encoded
 from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.read import Draft, read_draft
 from eagle3_plugin.draft.reference import ReferenceDraft, read_weights
-from eagle3_plugin.draft.score import draft_for, score_on
-from eagle3_plugin.draft.sweep import sweep_on
+from eagle3_plugin.draft.score import draft_for, score
+from eagle3_plugin.draft.sweep import sweep_taps
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.hub import resolve
 from eagle3_plugin.tiny import tiny_pair
@@ -71,7 +71,7 @@ def test_the_wrong_convention_costs_acceptance(
     found = {}
     for taps in (right, tuple(k - 1 for k in right), tuple(k + 1 for k in right)):
         module = with_taps(target, draft, taps)
-        result = score_on(target, module, asked, chain=3, max_new_tokens=128, ignore_end=True)
+        result = score(target, module, asked, chain=3, max_new_tokens=128, ignore_end=True)
         found[taps] = result.tokens_per_verify[3]
     text = ", ".join(f"{list(taps)} {value:.3f}" for taps, value in found.items())
     record_property("figure", f"oracle, {variant}, tokens per verify by taps, chain of 3: {text}")
@@ -92,7 +92,7 @@ def test_the_sweep_finds_the_taps_over_ten_seeds(
         drawn = random.Random(seed)
         module = with_taps(target, draft, drawn.choice(claims))
         chosen = drawn.sample(asked, PROMPTS_PER_SEED)
-        result = sweep_on(target, module, chosen, chain=3, max_new_tokens=128, ignore_end=True)
+        result = sweep_taps(target, module, chosen, chain=3, max_new_tokens=128, ignore_end=True)
         assert result.best.taps == right, (seed, result.to_json())
         margins.append(result.margin_nats)
     record_property(

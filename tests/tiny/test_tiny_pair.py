@@ -19,7 +19,7 @@ from eagle3_plugin.draft.prompts import Prompt
 from eagle3_plugin.draft.read import Draft, read_draft
 from eagle3_plugin.draft.reference import ReferenceDraft, read_weights
 from eagle3_plugin.draft.rows import text_rows
-from eagle3_plugin.draft.score import draft_for, score_on
+from eagle3_plugin.draft.score import draft_for, score
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.hub import resolve
 from eagle3_plugin.tiny import VARIANTS, TinyPair, tiny_moe_pair, tiny_pair
@@ -222,7 +222,7 @@ def test_every_variant_learned_enough_to_show_a_wiring_error(variant: str) -> No
     draft = _read(pair)
     module = draft_for(target, draft.config, read_weights(draft), draft.vocab_map)
     prompts = [Prompt("prompt_token_ids", ids) for ids in pair.prompts[:4]]
-    result = score_on(target, module, prompts, chain=3, max_new_tokens=64, ignore_end=True)
+    result = score(target, module, prompts, chain=3, max_new_tokens=64, ignore_end=True)
     print(f"{variant}: {result.tokens_per_verify[3]:.2f} tokens per verify, chain of 3")
     assert result.tokens_per_verify[3] >= 1.5
 

@@ -19,7 +19,7 @@ from eagle3_plugin.draft.dialects.settle import Settle
 from eagle3_plugin.draft.prompts import read_prompts
 from eagle3_plugin.draft.read import Draft, read_draft
 from eagle3_plugin.draft.reference import read_weights
-from eagle3_plugin.draft.score import draft_for, score_on
+from eagle3_plugin.draft.score import draft_for, score
 from eagle3_plugin.draft.target_model import TargetModel
 from eagle3_plugin.hub import resolve
 from eagle3_plugin.tiny import VL_VARIANTS, VlPair, tiny_pair, tiny_vl_pair
@@ -185,7 +185,7 @@ def _tokens_per_verify(target: TargetModel, pair: VlPair, modality: str, **wired
     module = draft_for(target, config, read_weights(draft), draft.vocab_map)
     is_text = modality == "text"
     prompts = read_prompts(pair.text_prompts)[:4] if is_text else read_prompts(pair.image_prompts)
-    result = score_on(target, module, prompts, chain=3, max_new_tokens=64, ignore_end=is_text)
+    result = score(target, module, prompts, chain=3, max_new_tokens=64, ignore_end=is_text)
     return result.tokens_per_verify[3]
 
 
