@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from eagle3_plugin.errors import EngineError, UsageError
 from eagle3_plugin.measuring.result import Served
 from eagle3_plugin.planning.settings import OFF, Choice
+from eagle3_plugin.serving.acceptance import PER_REQUEST
 from eagle3_plugin.serving.choice import GPU_FLAGS, Chosen
 from eagle3_plugin.serving.client import Client
 from eagle3_plugin.serving.compose import Command, compose
@@ -22,13 +23,6 @@ from eagle3_plugin.serving.words import value_of
 
 REFUSED: Final = ("--port", "--host", "--api-key")
 """Ours for as long as it takes: free ports of this machine alone, and no key."""
-
-PER_REQUEST: Final = (
-    *("--per-request-spec-decode-metrics", "summary"),
-    "--enable-per-request-metrics",
-)
-"""With which vLLM says of each answer what its rounds accepted (0.32.0, config/vllm.py:1660; it
-refuses them without speculation)."""
 
 DEVELOPER: Final = {"VLLM_SERVER_DEV_MODE": "1"}
 """With which vLLM's server has /reset_prefix_cache."""

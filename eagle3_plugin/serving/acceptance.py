@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from eagle3_plugin.errors import EngineError
+
+PER_REQUEST: Final = (
+    *("--per-request-spec-decode-metrics", "summary"),
+    "--enable-per-request-metrics",
+)
+"""With which vLLM says of each answer what its rounds accepted (0.32.0, config/vllm.py:1660; it
+refuses them without speculation)."""
 
 
 @dataclass(frozen=True)

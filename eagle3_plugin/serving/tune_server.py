@@ -10,7 +10,7 @@ from typing import Final
 from eagle3_plugin.errors import EngineError, UsageError
 from eagle3_plugin.planning.profile import Counted, How, Timed
 from eagle3_plugin.planning.settings import OFF
-from eagle3_plugin.serving.acceptance import AcceptanceCounts
+from eagle3_plugin.serving.acceptance import PER_REQUEST, AcceptanceCounts
 from eagle3_plugin.serving.bench import Prompt, bench
 from eagle3_plugin.serving.choice import GPU_FLAGS, Chosen
 from eagle3_plugin.serving.client import Client
@@ -91,6 +91,8 @@ class TuneServers:
     def _command(self, start: Start) -> Command:
         engine = self.served.engine
         flags = () if self.num_gpus == 1 else (GPU_FLAGS[engine], str(self.num_gpus))
+        if engine == "vllm" and start.choice is not OFF:
+            flags = (*flags, *PER_REQUEST)
         served = replace(self.served, port=free_port())
         words = (*self.words, *_words(engine, start))
         return compose(served, Chosen(start.choice, flags), words, Path("unused"))

@@ -84,21 +84,35 @@ def first_token_s(answers: Sequence[Completion]) -> float:
 def round_time(
     answers: Sequence[Completion], counts: AcceptanceCounts | None, first_s: float
 ) -> float:
-    """Seconds of decoding, of all requests together, by their rounds.
+    """Seconds of decoding of the request that ended first, by its rounds.
 
-    The first token is the prefill's and comes before the first round. Without speculation every
-    further token is a round.
+    All others decoded beside it in each of them; the rounds after it have fewer requests and are
+    shorter. The first token is the prefill's and comes before the first round. Without speculation
+    every further token is a round.
     """
-    decoding_s = sum(a.elapsed_s - first_s for a in answers)
-    steps = sum(a.num_tokens - 1 for a in answers)
-    rounds = steps if counts is None else counts.num_rounds
+    first = min(answers, key=lambda answer: answer.elapsed_s)
+    decoding_s = first.elapsed_s - first_s
+    rounds = first.num_tokens - 1 if counts is None else _rounds(first, answers, counts)
     if rounds < 1 or decoding_s <= 0:
         raise EngineError(
-            f"{len(answers)} request(s) took {rounds} rounds and {decoding_s:g} s of decoding; "
-            "expected at least one round",
+            f"the first of {len(answers)} request(s) to end took {rounds} rounds and "
+            f"{decoding_s:g} s of decoding; expected at least one round",
             hint="Ask for more tokens with --max-new-tokens.",
         )
     return decoding_s / rounds
+
+
+def _rounds(first: Completion, answers: Sequence[Completion], counts: AcceptanceCounts) -> int:
+    """Of that one request; what the server counted is of all of them."""
+    if len(answers) == 1:
+        return counts.num_rounds
+    if first.acceptance is None:
+        raise EngineError(
+            f"an answer does not say its own rounds; the server counted {counts.num_rounds} for "
+            f"{len(answers)} requests",
+            hint="Start vLLM with --per-request-spec-decode-metrics summary.",
+        )
+    return first.acceptance.num_rounds
 
 
 def follows(found: Sequence[Wave], accepts: int) -> bool:

@@ -67,7 +67,7 @@ def test_vllm_is_told_the_acceptance_in_its_config(started: list[Mapping[str, An
     servers = _servers("vllm", "--max-model-len", "512")
     assert _start(servers, Start(chain(3), 2)) == "3,1,4"
     words = " ".join(started[0]["words"])
-    assert "--port 4242 --tensor-parallel-size 2 --speculative-config" in words
+    assert "--tensor-parallel-size 2 --per-request-spec-decode-metrics summary" in words
     assert "--max-model-len 512 --speculative-config.rejection_sample_method synthetic" in words
     assert words.endswith("--speculative-config.synthetic_acceptance_length 2.0")
     assert "SGLANG_SIMULATE_ACC_LEN" not in started[0]["env"]

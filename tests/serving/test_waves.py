@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from eagle3_plugin.errors import EngineError
@@ -17,9 +19,25 @@ def _answer(num_tokens: int, first_s: float | None, elapsed_s: float) -> Complet
 
 
 def test_a_round_is_the_decoding_time_over_the_rounds() -> None:
-    answers = [_answer(64, 0.1, 1.1), _answer(64, 0.2, 1.2)]
-    counts = AcceptanceCounts(50, 150, 76, (40, 26, 10))
-    assert round_time(answers, counts, 0.15) == pytest.approx(0.04, abs=1e-12)
+    counts = AcceptanceCounts(50, 150, 13, (13, 0, 0))
+    assert round_time([_answer(64, 0.1, 2.1)], counts, 0.1) == pytest.approx(0.04, abs=1e-12)
+
+
+def test_a_round_of_many_is_one_in_which_all_of_them_took_part() -> None:
+    """Rounds of 40 ms while both decode, then 20 rounds of 20 ms of the second alone."""
+    one, other = (AcceptanceCounts(n, 3 * n, 63 - n, (63 - n, 0, 0)) for n in (30, 50))
+    answers = [
+        replace(_answer(64, 0.1, 0.1 + 30 * 0.04 + 20 * 0.02), acceptance=other),
+        replace(_answer(64, 0.1, 0.1 + 30 * 0.04), acceptance=one),
+    ]
+    counts = AcceptanceCounts.total([one, other], 3)
+    assert round_time(answers, counts, 0.1) == pytest.approx(0.04, abs=1e-12)
+
+
+def test_answers_of_many_that_do_not_say_their_own_rounds_are_an_error() -> None:
+    answers = [_answer(64, 0.1, 1.1), _answer(64, 0.1, 1.2)]
+    with pytest.raises(EngineError, match=r"^an answer does not say its own rounds; the server"):
+        round_time(answers, AcceptanceCounts(50, 150, 76, (40, 26, 10)), 0.1)
 
 
 def test_without_speculation_every_token_after_the_first_is_a_round() -> None:
@@ -34,7 +52,7 @@ def test_a_first_token_that_was_read_late_does_not_count() -> None:
 
 @pytest.mark.parametrize("answer", [_answer(1, 0.5, 0.6), _answer(64, 0.1, 0.4)])
 def test_answers_without_a_round_give_no_time(answer: Completion) -> None:
-    with pytest.raises(EngineError, match=r"^1 request\(s\) took \d+ rounds and .* expected at"):
+    with pytest.raises(EngineError, match=r"^the first of 1 request\(s\) to end took \d+ rounds"):
         round_time([answer], None, 0.5)
 
 
