@@ -30,6 +30,7 @@ from eagle3_plugin.measuring.result import CardTable, Prediction, Result, Summar
 from eagle3_plugin.measuring.run import Plan, Progress, Run
 from eagle3_plugin.measuring.summaries import summaries
 from eagle3_plugin.planning.cards import Card
+from eagle3_plugin.serving.client import NEUTRAL
 from eagle3_plugin.serving.profile_file import now
 from eagle3_plugin.serving.words import value_of
 
@@ -167,7 +168,7 @@ def _result(wanted: Wanted, run: Run, journal: Journal, equality: tuple[Equality
     found = summaries(cells)
     missing = run.missing()
     return Result(
-        is_partial=run.is_stopped or bool(missing),
+        is_partial=run.is_stopped or not run.is_whole,
         provenance=_provenance(wanted, run, journal),
         servers=tuple(journal.served[h.name] for h in wanted.hosts if h.name in journal.served),
         sets=tuple(asked.used for asked in wanted.work.sets),
@@ -214,18 +215,20 @@ def _provenance(wanted: Wanted, run: Run, journal: Journal) -> Provenance:
             seed=asking.seed,
             max_tokens=asking.max_tokens,
             ignore_eos=asking.ignore_eos,
+            top_p=asking.top_p,
+            top_k=asking.top_k,
+            **NEUTRAL,
         ),
         chat=Chat(
             template_sha256=subject.target and describe.template_sha256(subject.target),
             thinking=asking.thinking,
         ),
-        notes=(*wanted.notes, *notes),
+        notes=(*wanted.notes, *notes, *run.unchecked()),
     )
 
 
 def _dtype(subject: Subject) -> str | None:
-    """As the engine was told, else as the target's config has it."""
-    told = value_of(subject.words, "--dtype")
-    if told not in (None, "auto"):
-        return told
-    return subject.target and describe.dtype_of(subject.target)
+    """What the engine was told, or `auto`; None for a server that somebody else started."""
+    if subject.target is None:
+        return None
+    return value_of(subject.words, "--dtype") or "auto"

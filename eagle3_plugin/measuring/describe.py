@@ -86,10 +86,14 @@ def model(name: str) -> Model:
     return Model(name=source.name, revision=source.revision, files=files)
 
 
-def stamp(name: str) -> dict[str, list[int]]:
-    """Bytes and time of change of each file that is on this machine: cheap beside its hash."""
+def stamp(name: str) -> dict[str, Any]:
+    """Of a folder bytes and time of change of each file, which is cheap beside its hash; of a hub
+    the revision, since the engine may yet download the files.
+    """
     try:
         source = resolve(name)
+        if source.revision is not None:
+            return {"revision": source.revision}
         paths = {file: source.local(file) for file in source.sizes()}
     except Eagle3Error:
         return {}
@@ -106,14 +110,6 @@ def template_sha256(target: str) -> str | None:
     """Of the target's chat template, as its files have it."""
     text = _template(target)
     return None if text is None else hashlib.sha256(text.encode()).hexdigest()
-
-
-def dtype_of(target: str) -> str | None:
-    """What the target's config says its weights are."""
-    config = _json_file(target, "config.json")
-    text = config.get("text_config") or config
-    found = text.get("dtype") or text.get("torch_dtype")
-    return str(found) if found else None
 
 
 def _template(target: str) -> str | None:

@@ -38,15 +38,16 @@ class CellKey:
 
 @dataclass(frozen=True)
 class End:
-    """How a cell ended. counted: see Counted in counters.py; failures: by conversation.
+    """How a cell ended. counted: see Counted in counters.py; failures, refusals: see Looped.
 
-    is_whole: every conversation was asked to its end, in however many parts.
+    is_whole: every conversation was asked to its end or refused, in however many parts.
     """
 
     begun_at: str
     counted: AcceptanceCounts | None
     num_rounds_counted: int | None
     failures: Mapping[int, str]
+    refusals: Mapping[int, str]
     is_whole: bool
 
 
@@ -276,5 +277,8 @@ def _apply(journal: Journal, line: Mapping[str, Any]) -> None:
 
 def _end(value: Mapping[str, Any]) -> End:
     counted = value["counted"] and Counts.model_validate_json(json.dumps(value["counted"])).value
-    failures = {int(index): said for index, said in value["failures"].items()}
-    return End(**{**value, "counted": counted, "failures": failures})
+    said = {
+        kind: {int(index): text for index, text in value.get(kind, {}).items()}
+        for kind in ("failures", "refusals")
+    }
+    return End(**{**value, **said, "counted": counted})

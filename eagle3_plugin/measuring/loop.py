@@ -19,7 +19,7 @@ from eagle3_plugin.measuring.conversations import AskedSet, Conversation
 from eagle3_plugin.measuring.record import Counts
 from eagle3_plugin.measuring.result import Request
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
-from eagle3_plugin.serving.client import Client
+from eagle3_plugin.serving.client import ALL_TOKENS, Client
 from eagle3_plugin.serving.completion import Completion
 
 MAX_FAILURES: Final = 3
@@ -54,6 +54,8 @@ class Asking:
     seed: int
     ignore_eos: bool
     thinking: bool | None
+    top_p: float = 1.0
+    top_k: int = ALL_TOKENS
 
     def send(self, client: Client, prompt: Mapping[str, Any]) -> Completion:
         return client.completion(**prompt, **vars(self))
@@ -61,10 +63,13 @@ class Asking:
 
 @dataclass(frozen=True)
 class Looped:
-    """What a loop gave. failures: by conversation; is_given_up: the server seems to be gone."""
+    """What a loop gave. failures, refusals: by conversation; what the server refused, it will
+    refuse again. is_given_up: the server seems to be gone.
+    """
 
     answers: tuple[Answer, ...]
     failures: Mapping[int, str]
+    refusals: Mapping[int, str]
     is_given_up: bool
 
 
@@ -128,7 +133,8 @@ class Loop:
             self._stopped.set()
 
     def _gather(self, num_running: int) -> Looped:
-        answers, failures, in_a_row = list(self.known.values()), dict[int, str](), 0
+        answers, in_a_row = list(self.known.values()), 0
+        failures, refusals = dict[int, str](), dict[int, str]()
         while num_running:
             found = self._done.get()
             if found is None:
@@ -141,12 +147,13 @@ class Loop:
                 index, error = found
                 if not isinstance(error, Eagle3Error):
                     raise error
-                failures[index] = error.message
-                in_a_row += not isinstance(error, RefusedError)
+                is_refused = isinstance(error, RefusedError)
+                (refusals if is_refused else failures)[index] = error.message
+                in_a_row += not is_refused
             if in_a_row >= MAX_FAILURES:
                 self._stopped.set()
-                return Looped(_sorted(answers), failures, True)
-        return Looped(_sorted(answers), failures, False)
+                return Looped(_sorted(answers), failures, refusals, True)
+        return Looped(_sorted(answers), failures, refusals, False)
 
     def _work(self, todo: queue.SimpleQueue[int], begin: float) -> None:
         while not self._stopped.is_set():

@@ -239,7 +239,8 @@ class Missing(Record):
 class Result(Record):
     """One run. problems: what makes figures doubtful (answers and counters that disagree).
 
-    is_partial: the run did not come to its end, or `missing` has something.
+    is_partial: the run did not come to its end. What the server refused is in `missing` alone: a
+    further run would not find it.
     """
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,11 @@ from eagle3_plugin.serving.profile_file import now
 
 STOPPED: Final = "the run was stopped (Ctrl-C)"
 GIVEN_UP: Final = "the server was given up after failures with no answer between them"
+
+OFF: Final = "off"
+WHY_UNCHECKED: Final = "(no counters, a resume, or requests that failed)"
+UNCHECKED: Final = f"rounds not checked against the engine's counters {WHY_UNCHECKED}"
+UNKNOWN: Final = f"tokens per verify not known, and not in the figures {WHY_UNCHECKED}"
 
 Progress = Callable[[CellKey, int, int], None]
 """Told after each answer which cell it is of, answers so far, and of how many."""
@@ -96,11 +101,29 @@ class Run:
         kept = [(key, self.journal.kept(key)) for key in self.keys]
         return tuple(_cell(key, found) for key, found in kept if found.answers)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether --resume would find nothing to do."""
+        return all(self._is_whole(key) for key in self.keys)
+
     def missing(self) -> tuple[Missing, ...]:
-        """The cells that are not whole, and why."""
+        """The cells that are not whole, or that the server refused a part of, and why."""
         sizes = {asked.name: asked for asked in self.plan.sets}
-        lacking = [(key, self.journal.kept(key)) for key in self.keys if not self._is_whole(key)]
-        return tuple(_missing(k, kept, sizes[k.set], self._reason(k, kept)) for k, kept in lacking)
+        kept = {key: self.journal.kept(key) for key in self.keys}
+        lacking = [k for k in kept if not self._is_whole(k) or _refusals(kept[k])]
+        return tuple(_missing(k, kept[k], sizes[k.set], self._reason(k, kept[k])) for k in lacking)
+
+    def unchecked(self) -> tuple[str, ...]:
+        """Which loops' acceptance is not known, or not checked against the engine's counters."""
+        found: dict[str, list[str]] = {}
+        for key in self.keys:
+            kept, served = self.journal.kept(key), self.journal.served.get(key.server)
+            is_checked = kept.end is not None and kept.end.num_rounds_counted is not None
+            if not kept.answers or is_checked or served is None or served.settings == OFF:
+                continue
+            is_told = any(a.request.counts is not None for a in kept.answers.values())
+            found.setdefault(UNCHECKED if is_told else UNKNOWN, []).append(_where(key))
+        return tuple(f"{what}: {'; '.join(where)}" for what, where in found.items())
 
     @property
     def keys(self) -> list[CellKey]:
@@ -123,7 +146,7 @@ class Run:
         try:
             with host.opened() as opened:
                 how = counters.speculation(opened.client)
-                self.journal.serve(_described(opened.served, how))
+                self._serve(_described(opened.served, how))
                 for key in keys:
                     if not self._is_whole(key) and not self._cell(key, opened, how):
                         break
@@ -134,6 +157,17 @@ class Run:
         except Eagle3Error as error:
             reason = error.message
         self._given_up |= dict.fromkeys(keys, reason or GIVEN_UP)
+
+    def _serve(self, served: Served) -> None:
+        """Answers with other settings are not pooled with those of an earlier part."""
+        was = self.journal.served.get(served.name, served)
+        if was.settings != served.settings:
+            raise UsageError(
+                f"{served.name} runs with {served.settings}; expected {was.settings}, with which "
+                "this run was begun",
+                hint=f"Start it with {was.settings} again, or begin a run with another --out.",
+            )
+        self.journal.serve(served)
 
     def _cell(self, key: CellKey, opened: Opened, how: Speculation) -> bool:
         """Whether the server is still good for another."""
@@ -186,6 +220,7 @@ class Run:
                 counted.acceptance,
                 counted.num_rounds,
                 done.failures,
+                done.refusals,
                 is_whole=not done.is_given_up and not done.failures,
             ),
         )
@@ -196,9 +231,14 @@ class Run:
 
     def _reason(self, key: CellKey, kept: Kept) -> str:
         """The end of the server, else what its requests failed with."""
-        failures = list(dict.fromkeys(kept.end.failures.values())) if kept.end else []
+        said = [*kept.end.failures.values(), *kept.end.refusals.values()] if kept.end else []
         reason = self._given_up.get(key, STOPPED)
-        return "; ".join(failures[:3]) if failures and reason in (GIVEN_UP, STOPPED) else reason
+        is_better = said and (reason in (GIVEN_UP, STOPPED) or self._is_whole(key))
+        return "; ".join(list(dict.fromkeys(said))[:3]) if is_better else reason
+
+
+def _refusals(kept: Kept) -> Mapping[int, str]:
+    return kept.end.refusals if kept.end else {}
 
 
 def _missing(key: CellKey, kept: Kept, asked: AskedSet, reason: str) -> Missing:
@@ -224,9 +264,12 @@ def _cell(key: CellKey, kept: Kept) -> Cell:
 
 
 def _described(served: Served, how: Speculation) -> Served:
-    """With the settings that the server itself says, where ours are not known."""
-    if served.settings != "unknown":
-        return served
+    """With the settings that the server itself says; ours, where they are known, are the same."""
+    if served.settings not in ("unknown", how.settings):
+        raise UsageError(
+            f"the server was started with {served.settings} and says that it runs {how.settings}",
+            hint="Leave flags of speculation out of the words after --; --settings has them.",
+        )
     return Served(**{**dict(served), "settings": how.settings})
 
 

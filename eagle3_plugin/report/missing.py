@@ -24,6 +24,10 @@ def notices(view: View) -> Iterator[Notice]:
     result = view.result
     if result.is_partial:
         yield Notice("bad", _partial(view), tuple(_said(m) for m in result.missing))
+    elif result.missing:
+        num = sum(m.num_conversations for m in result.missing)
+        refused = f"The servers refused {num:,} conversation(s); the numbers are of the rest."
+        yield Notice("doubt", refused, tuple(_said(m) for m in result.missing))
     if result.problems:
         text = "Doubtful: some of the figures below contradict each other."
         yield Notice("bad", text, result.problems)

@@ -22,6 +22,7 @@ vllm:spec_decode_num_accepted_tokens_total{{engine="0"}} {0}
 vllm:spec_decode_num_accepted_tokens_per_pos_total{{engine="0",position="0"}} {0}
 vllm:spec_decode_num_accepted_tokens_per_pos_total{{engine="0",position="1"}} 0
 """
+THIRD = 'vllm:spec_decode_num_accepted_tokens_per_pos_total{engine="0",position="2"} 0\n'
 HEALTHY = 10**9
 
 
@@ -34,7 +35,7 @@ class Behaviour:
     more), from the request after `healthy` on. changes: (prompt's first id, position) -> the token
     there. extra_rounds: that only the counters know of. busy_s: how long an answer takes.
     refused: first ids of prompts that are answered with 400. resets: what it says, in turn, when it
-    is to empty its cache. gives_ids: with the text.
+    is to empty its cache. gives_ids: with the text. num_positions: 2 or 3, that a round drafts.
     """
 
     speculates: bool = False
@@ -48,6 +49,7 @@ class Behaviour:
     refused: tuple[int, ...] = ()
     resets: list[bool] = field(default_factory=list)
     gives_ids: bool = True
+    num_positions: int = 2
 
 
 class FakeServer(http.server.ThreadingHTTPServer):
@@ -79,7 +81,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             rounds = 2 * len(self.server.bodies) + behaviour.extra_rounds
             if behaviour.extra_rounds:
                 behaviour.extra_rounds += 1
-            self._send(200, COUNTERS.format(rounds, 2 * rounds) if behaviour.speculates else "")
+            text = COUNTERS.format(rounds, 2 * rounds) + THIRD * (behaviour.num_positions - 2)
+            self._send(200, text if behaviour.speculates else "")
         else:
             self._send(200, '{"data": [{"id": "fake"}], "version": "0.32.0"}')
 

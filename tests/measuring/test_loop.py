@@ -142,8 +142,9 @@ def test_requests_that_a_server_refuses_do_not_end_the_loop() -> None:
         found = run(server, ids(*range(1, 8)))
     assert not found.is_given_up
     assert [answer.place for answer in found.answers] == [(4, 0), (5, 0), (6, 0)]
-    assert list(found.failures) == [0, 1, 2, 3]
-    assert "answered 400: too long" in found.failures[0]
+    assert found.failures == {}
+    assert list(found.refusals) == [0, 1, 2, 3]
+    assert "answered 400: too long" in found.refusals[0]
 
 
 @pytest.mark.parametrize(("refused", "is_error"), [((1,), False), ((1, 2), True)])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from eagle3_plugin.errors import EngineError, UsageError
+from eagle3_plugin.hub import FolderSource
 from eagle3_plugin.measuring import describe, equality
 from eagle3_plugin.measuring.bench import Wanted, Work, measure
 from eagle3_plugin.measuring.conversations import AskedSet
@@ -21,6 +22,8 @@ from eagle3_plugin.measuring.loop import Answer, Asking
 from eagle3_plugin.measuring.result import Request, Result
 from eagle3_plugin.measuring.run import STOPPED, Plan
 from eagle3_plugin.measuring.wanted import of_urls
+from eagle3_plugin.report.missing import notices
+from eagle3_plugin.report.view import View
 from tests.measuring.fake_server import Behaviour, FakeServer, serving
 from tests.measuring.test_loop import ASKING, chats, ids
 
@@ -254,6 +257,75 @@ def test_another_server_or_other_files_are_another_run(tmp_path: Path) -> None:
     was = describe.stamp(str(tmp_path))
     weights.write_text("22")
     assert describe.stamp(str(tmp_path)) != was
+
+
+def test_a_prompt_that_is_refused_is_said_and_leaves_the_rest_whole(tmp_path: Path) -> None:
+    """A further run would be refused it again, so nothing is left to resume."""
+    asked = work(ids(3, 4, 5), out=tmp_path / "r.json")
+    found = result_of(asked, replace(SPECULATING, refused=(4,)), Behaviour(refused=(4,)))
+    assert not found.is_partial
+    assert [(m.server, m.num_conversations) for m in found.missing] == [
+        ("baseline", 1),
+        ("server", 1),
+    ]
+    assert "answered 400: too long" in found.missing[0].reason
+    assert found.equality[0].num_equal == 2
+    assert next(c for c in found.cells if c.server == "server").num_rounds_counted == 4
+    first = next(notices(View(found)))
+    assert (first.kind, first.text) == (
+        "doubt",
+        "The servers refused 2 conversation(s); the numbers are of the rest.",
+    )
+
+
+def test_a_server_that_came_back_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    asked = work(ids(*range(4)), out=tmp_path / "r.json")
+
+    def stop(key: CellKey, done: int, total: int) -> None:
+        if key.server == "server" and done == 2:
+            raise KeyboardInterrupt
+
+    with serving() as baseline, serving(replace(SPECULATING)) as server:
+        measure(wanted(asked, server, baseline), stop)
+        server.behaviour.num_positions = 3
+        with pytest.raises(UsageError, match=r"^server runs with 3,1,4; expected 2,1,3, with whi"):
+            measure(wanted(replace(asked, resume=True), server, baseline), nothing)
+
+
+@pytest.mark.parametrize(
+    ("says_rounds", "note"),
+    [
+        (True, "rounds not checked against the engine's counters (no counters, a resume, or"),
+        (False, "tokens per verify not known, and not in the figures (no counters, a resume, or"),
+    ],
+)
+def test_a_loop_in_two_parts_says_what_the_counters_do_not_confirm(
+    tmp_path: Path, says_rounds: bool, note: str
+) -> None:
+    asked = work(ids(*range(4)), out=tmp_path / "r.json")
+    speculating = Behaviour(speculates=True, says_rounds=says_rounds)
+
+    def stop(key: CellKey, done: int, total: int) -> None:
+        if key.server == "server" and done == 2:
+            raise KeyboardInterrupt
+
+    with serving() as baseline, serving(speculating) as server:
+        measure(wanted(asked, server, baseline), stop)
+        found = measure(wanted(replace(asked, resume=True), server, baseline), nothing).result
+    assert not found.is_partial
+    (said,) = [text for text in found.provenance.notes if text.startswith(note)]
+    assert said.endswith(": server, x, 1 at a time, repeat 1")
+    assert not any(map(said.startswith, result_of(work()).provenance.notes))
+
+
+def test_what_a_hub_has_is_the_same_before_and_after_it_is_downloaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = FolderSource(tmp_path, "org/name", "0123abc")
+    monkeypatch.setattr(describe, "resolve", lambda name: source)
+    was = describe.stamp("org/name")
+    (tmp_path / "model.safetensors").write_text("1")
+    assert describe.stamp("org/name") == was == {"revision": "0123abc"}
 
 
 def test_a_difference_is_explained_by_both_servers() -> None:
