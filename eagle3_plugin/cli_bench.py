@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 MAX_NEW_TOKENS = 128
 ENGINES = ("vllm", "sglang")
+ALL_TOKENS = -1
+"""As serving.client has it, which a light start does not load."""
+
 INTERRUPTED = 130
 EXAMPLE = "eagle3 bench vllm --target T --draft D --settings 3,1,4"
 
@@ -86,6 +89,14 @@ def bench(
         ),
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0)] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option("--top-p", min=0, max=1, help="Probability that is drawn from; 1 = all."),
+    ] = 1.0,
+    top_k: Annotated[
+        int,
+        typer.Option("--top-k", min=-1, help="Likeliest tokens drawn from; -1 = all."),
+    ] = ALL_TOKENS,
     num_seeds: Annotated[
         int,
         typer.Option("--num-seeds", min=0, help="Of the test at temperature > 0; 0 = no test."),
@@ -142,6 +153,7 @@ def bench(
          "--target": target, "--draft": draft},
         {"vllm or sglang": what, "--target": target, "--draft": draft, "--settings": settings},
     )  # fmt: skip
+    _require_sampling(temperature, top_p, top_k)
     engine: Engine = "vllm" if what == "vllm" else "sglang"
     place = out or Path(f"eagle3-bench-{engine}.json")
     kept = place if out or url is None else None
@@ -156,7 +168,7 @@ def bench(
         chosen_sets(way.sets if way else listed, prompts, humaneval, most),
         parse_loads(concurrency, known.concurrency if known else (1,)),
         repeats,
-        Asking(tokens, temperature, 0, ignore_eos, thinking),
+        Asking(tokens, temperature, 0, ignore_eos, thinking, top_p, top_k),
         most,
         num_seeds,
         kept,
@@ -221,6 +233,20 @@ def _require_consistent(is_url: bool, given: Mapping[str, Any], needed: Mapping[
         raise UsageError(
             f"without {', '.join(lacking)}; expected them, or --card, or the URL of a server",
             hint=EXAMPLE,
+        )
+
+
+def _require_sampling(temperature: float, top_p: float, top_k: int) -> None:
+    """UsageError for limits that no engine takes (SGLang no top_k of 0), or that nothing reads."""
+    if top_p == 0:
+        raise UsageError("--top-p 0 leaves no token; expected more than 0")
+    if top_k == 0:
+        raise UsageError("--top-k 0 leaves no token; expected at least 1, or -1 for all")
+    given = [f"--top-p {top_p:g}"] * (top_p != 1) + [f"--top-k {top_k}"] * (top_k != ALL_TOKENS)
+    if temperature == 0 and given:
+        raise UsageError(
+            f"{', '.join(given)} at temperature 0, where the likeliest token is taken whatever "
+            "they are; expected a --temperature above 0, or none of them"
         )
 
 

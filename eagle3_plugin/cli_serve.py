@@ -103,13 +103,15 @@ def serve(
     ] = False,
 ) -> None:
     """Start a server with the settings that pay, prove that the plugin holds the draft, try it."""
-    from eagle3_plugin.serving.compose import PORTS, Served, compose
+    from eagle3_plugin.serving.compose import PORTS, Served, compose, require_reachable
     from eagle3_plugin.serving.launch import Launch
     from eagle3_plugin.settings import Settings
     from eagle3_plugin.show_serve import show_choice
 
     judged, where = read_engine(engine), read_device(device)
     words: tuple[str, ...] = ctx.meta[WORDS]
+    if not dry_run:
+        require_reachable(words)
     interpreter = python or _python(judged, dry_run)
     made_for: dict[str, Any] = {
         "acceptance": acceptance,
@@ -117,7 +119,7 @@ def serve(
         "concurrency": concurrency,
         "context-tokens": context_tokens,
     }
-    kept = profile or _kept_profile(judged, (target, draft), where)
+    kept = profile or _kept_profile(judged, (target, draft), where, num_gpus)
     wanted = _wanted(settings, judged, where, gpu, made_for, kept)
     flight = _checked(draft, target, judged, interpreter, words, force=force, dry_run=dry_run)
     chosen = _chosen(wanted, judged, (target, draft), gpu, num_gpus, made_for, words, kept)
@@ -133,11 +135,13 @@ def serve(
     raise typer.Exit(_run(Launch(judged, command, path, timeout_s, is_proved)))
 
 
-def _kept_profile(engine: Engine, pair: tuple[str, str], device: Device) -> Path | None:
+def _kept_profile(
+    engine: Engine, pair: tuple[str, str], device: Device, num_gpus: int
+) -> Path | None:
     """What eagle3 tune measured on this CPU; profiles of GPUs are found by the plan itself."""
     from eagle3_plugin.planning.profile import cpu_name, profile_path
 
-    path = profile_path(engine, *pair, cpu_name(), 1) if device == "cpu" else None
+    path = profile_path(engine, *pair, cpu_name(), num_gpus) if device == "cpu" else None
     return path if path is not None and path.exists() else None
 
 

@@ -30,7 +30,6 @@ from eagle3_plugin.errors import Eagle3Error, UsageError
 if TYPE_CHECKING:
     from eagle3_plugin.planning.cost import Engine
     from eagle3_plugin.planning.profile import Subject
-    from eagle3_plugin.serving.compose import Served
     from eagle3_plugin.serving.redact import Secrets
     from eagle3_plugin.serving.tune import Tuned
     from eagle3_plugin.serving.tune_server import TuneServers
@@ -108,7 +107,7 @@ def tune(
     if as_json:
         return console.print_json(tuned_json(tuned, path))
     show_tuned(tuned, path)
-    console.print_next(_next(servers.served, profile))
+    console.print_next(secrets.hide(_next(servers, concurrency, python, profile)))
 
 
 def _trees(texts: Sequence[str], engine: Engine) -> list[Settings]:
@@ -181,9 +180,20 @@ def _run(
         raise type(error)(secrets.hide(error.message), hint=hint) from None
 
 
-def _next(served: Served, profile: Path | None) -> str:
-    pair = f"--target {shlex.quote(served.target)} --draft {shlex.quote(served.draft)}"
-    if profile is not None:
-        return f"eagle3 plan {pair} --engine {served.engine} --profile {shlex.quote(str(profile))}"
-    device = " --device cpu" if served.device == "cpu" else ""
-    return f"eagle3 serve {served.engine} {pair}{device}"
+def _next(servers: TuneServers, concurrency: str, python: str | None, profile: Path | None) -> str:
+    """The `eagle3 serve` of what was measured: the same machine, loads and words for the engine."""
+    from eagle3_plugin.serving.redact import shown_command
+
+    served = servers.served
+    options = {
+        "--target": served.target,
+        "--draft": served.draft,
+        "--concurrency": "".join(concurrency.split()),
+        "--num-gpus": None if servers.num_gpus == 1 else str(servers.num_gpus),
+        "--device": "cpu" if served.device == "cpu" else None,
+        "--python": python,
+        "--profile": None if profile is None else str(profile),
+    }
+    typed = [word for name, value in options.items() if value is not None for word in (name, value)]
+    after = f" -- {shown_command(servers.words)}" if servers.words else ""
+    return f"{shlex.join(('eagle3', 'serve', served.engine, *typed))}{after}"

@@ -113,9 +113,10 @@ def _rates(plan: Plan) -> str:
 
 
 def _measured(plan: Plan) -> list[tuple[str, str]]:
-    """Where and when the times were measured."""
+    """Where and when the times were measured, or why the ones that are kept were not taken."""
     if plan.asked.measured is None:
-        return []
+        note = plan.asked.passed_over
+        return [] if note is None else [("note", note)]
     profile, source = plan.asked.measured.profile, plan.asked.measured.source
     subject = profile.subject
     release = f"{subject.engine} {subject.engine_version}"

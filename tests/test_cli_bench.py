@@ -51,6 +51,18 @@ def prompts(tmp_path: Path) -> Path:
         (["--card", "A", "--prompts", "f"], "--prompts beside --card; expected one of the two"),
         ([URL, "--resume"], "--resume without --out; expected the result that was begun"),
         ([URL, "--concurrency", "1..4"], "--concurrency is '1..4', expected numbers of at least 1"),
+        (
+            [URL, "--top-p", "0.9", "--top-k", "20"],
+            "--top-p 0.9, --top-k 20 at temperature 0, where the likeliest token is taken whatever",
+        ),
+        (
+            [URL, "--temperature", "1", "--top-p", "0"],
+            "--top-p 0 leaves no token; expected more than 0",
+        ),
+        (
+            [URL, "--temperature", "1", "--top-k", "0"],
+            "--top-k 0 leaves no token; expected at least 1, or -1 for all",
+        ),
         ([URL, "--sets", "mmlu"], "no set 'mmlu'; expected one of humaneval"),
     ],
 )
@@ -116,6 +128,26 @@ def test_a_url_alone_has_no_ratio(eagle3: Shell, prompts: Path) -> None:
     assert code == 0
     assert found["equality"] == []
     assert found["summaries"][0]["ratios"] == {}
+
+
+def test_how_it_samples_is_sent_and_recorded(eagle3: Shell, prompts: Path) -> None:
+    warm = ["--temperature", "0.7", "--top-p", "0.9", "--top-k", "20"]
+    with serving() as server:
+        _, out, _ = eagle3("bench", server.url, "--prompts", prompts, "--json", *warm)
+        sent = {(b["temperature"], b["top_p"], b["top_k"]) for b in server.bodies}
+    assert sent == {(0.7, 0.9, 20)}
+    assert json.loads(out)["provenance"]["sampling"] == {
+        "temperature": 0.7,
+        "seed": 0,
+        "max_tokens": 128,
+        "ignore_eos": False,
+        "top_p": 0.9,
+        "top_k": 20,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+    }
 
 
 def test_temperature_on_a_cpu_is_wrong_use(eagle3: Shell, prompts: Path, tmp_path: Path) -> None:

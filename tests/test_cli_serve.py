@@ -206,6 +206,21 @@ def test_wrong_use_is_exit_2_with_what_to_do(
     assert hint in err
 
 
+def test_tls_is_refused_and_its_command_still_printed(eagle3: Shell, seeds: Path) -> None:
+    words = (
+        *("serve", "sglang", "--target", seeds / "target-a", "--draft", seeds / "draft-a"),
+        *("--settings", "3,1,4", "--python", sys.executable),
+    )
+    tls = ("--", "--ssl-certfile", "c.pem", "--ssl-keyfile", "k.pem")
+    code, out, err = eagle3(*words, *tls)
+    assert (code, out) == (2, "")
+    assert "error: --ssl-certfile, --ssl-keyfile after --; expected a server that answers" in err
+    assert "put a reverse proxy before the server" in err
+    code, out, _ = eagle3(*words, "--force", "--dry-run", *tls)
+    assert code == 0
+    assert _flags(_command(out))["--ssl-keyfile"] == "k.pem"
+
+
 def test_an_engine_that_is_not_installed_is_an_error(
     eagle3: Shell, seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,23 +11,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from eagle3_plugin.cli_tune import _next
 from eagle3_plugin.planning.measured import Measured
 from eagle3_plugin.planning.profile import cpu_name, profile_path
 from eagle3_plugin.planning.settings import OFF
+from eagle3_plugin.serving.compose import Served
 from eagle3_plugin.serving.tune import Progress, Tuned
+from eagle3_plugin.serving.tune_server import TuneServers
 from eagle3_plugin.show_tune import duration, progress_line, show_tuned, tuned_json
 from tests.seeds import write_seed_a
 from tests.serving.fake_engine import family, survivors, write_fake
 from tests.targets import QWEN3_4B
 from tests.test_cli import Shell
-from tests.tuned import SUBJECT, measured, profile, timed, write
+from tests.tuned import SUBJECT, TIMES, measured, profile, timed, write
 
 
 @pytest.fixture
@@ -56,6 +60,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
         (["sglang", "--concurrency", "x"], "--concurrency is 'x', expected a number of requests"),
         (["tensorrt"], "unknown engine 'tensorrt'; expected vllm or sglang"),
         (["sglang", "--", "--port", "1"], "--port after --; expected none of them"),
+        (
+            ["sglang", "--", "--speculative-num-steps", "3"],
+            "--speculative-num-steps after --; expected nothing that sets speculation",
+        ),
     ],
 )
 def test_wrong_use_is_exit_2(
@@ -201,20 +209,25 @@ def test_a_run_that_may_be_as_fast_is_named(
         assert is_said is bool(rivals)
 
 
-def _kept(folder: Path, pair: tuple[str, ...]) -> Path:
-    """A profile of that pair on this CPU, where tune keeps it."""
-    target, draft = pair[1], pair[3]
-    changes = {"target": target, "draft": draft, "device": "cpu", "hardware": cpu_name()}
-    path = profile_path("sglang", target, draft, cpu_name(), 1)
-    path.parent.mkdir(parents=True)
-    return write(path, profile(subject=SUBJECT.model_copy(update=changes)))
+def _kept(
+    pair: tuple[str, ...],
+    times: Mapping[tuple[str, int], float] = TIMES,
+    num_gpus: int = 1,
+    **changes: str,
+) -> Path:
+    """A profile of that pair on this CPU, where tune keeps it; changes: of its subject."""
+    subject = {"target": pair[1], "draft": pair[3], "device": "cpu", "hardware": cpu_name()}
+    made = SUBJECT.model_copy(update={**subject, "num_gpus": num_gpus, **changes})
+    path = profile_path(made.engine, made.target, made.draft, made.hardware, num_gpus)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write(path, profile(times, subject=made))
 
 
 def test_serve_and_plan_prefer_what_was_measured_on_this_cpu(
     eagle3: Shell, pair: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EAGLE3_CACHE", str(tmp_path))
-    path = _kept(tmp_path, pair)
+    path = _kept(pair)
     words = ("--device", "cpu", "--concurrency", "1", "--dry-run", "--python", sys.executable)
     code, out, err = eagle3("serve", "sglang", *pair, *words, "--force")
     assert (code, err) == (0, "")
@@ -238,6 +251,105 @@ def test_serve_takes_a_profile_that_is_kept_elsewhere(
     assert (code, err) == (0, "")
     assert "settings 3,1,4: is predicted at 1.93x" in out
     assert "(measured)" in out
+
+
+FROM_4 = {
+    (settings, 4 * num_requests): seconds for (settings, num_requests), seconds in TIMES.items()
+}
+
+
+@pytest.mark.parametrize("engine", ["sglang", "vllm"])
+def test_serve_and_plan_take_a_profile_that_begins_above_one_request(
+    eagle3: Shell,
+    pair: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+) -> None:
+    monkeypatch.setenv("EAGLE3_CACHE", str(tmp_path))
+    path = _kept(pair, {**FROM_4, ("7,1,8", 16): 0.2, ("3,1,4", 16): 0.1}, engine=engine)
+    words = ("--device", "cpu", "--concurrency", "4..16", "--dry-run", "--python", sys.executable)
+    code, out, err = eagle3("serve", engine, *pair, *words, "--force")
+    assert (code, err) == (0, "")
+    assert "draft tokens by requests at a time: 1 to 4: 3, " in out
+    loads = ("--profile", path, "--concurrency", "4..16")
+    code, out, err = eagle3("plan", *pair, "--engine", engine, *loads)
+    assert (code, err) == (0, "")
+    assert "│ 1 to 4" in out
+
+
+@pytest.mark.parametrize("verb", ["plan", "serve"])
+def test_a_kept_profile_that_says_nothing_of_the_loads_is_named(
+    eagle3: Shell,
+    pair: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+) -> None:
+    monkeypatch.setenv("EAGLE3_CACHE", str(tmp_path))
+    path = _kept(pair, device="gpu", hardware=SUBJECT.hardware)
+    asked = ("--gpu", "RTX 4090", "--concurrency", "1..16")
+    more = {"plan": ("--engine", "sglang"), "serve": ("--dry-run", "--force")}[verb]
+    code, out, err = eagle3(verb, *(("sglang",) if verb == "serve" else ()), *pair, *asked, *more)
+    assert (code, err) == (0, "")
+    said = "".join(out.split())
+    assert f"thekeptprofile{path}isnotused:itwasmeasuredat1,4requestsatatime," in said
+    assert "modelled" in out
+
+
+def _next_of(engine: str, *words: str, **changes: Any) -> str:
+    """What tune prints as the next command after that measurement."""
+    device = changes.pop("device", "gpu")
+    servers = TuneServers(
+        Served(engine, "py", "org/T", "my folder/D", 0, device),  # type: ignore[arg-type]
+        num_gpus=changes.pop("num_gpus", 1),
+        words=words,
+        prompts=({"prompt": "a"},),
+        max_new_tokens=16,
+        timeout_s=60,
+        is_proved=True,
+    )
+    given: dict[str, Any] = {"concurrency": "1..16", "python": None, "profile": None}
+    return _next(servers, **given | changes)
+
+
+@pytest.mark.parametrize(
+    ("made", "command"),
+    [
+        (
+            _next_of("sglang"),
+            "eagle3 serve sglang --target org/T --draft 'my folder/D' --concurrency 1..16",
+        ),
+        (
+            _next_of("vllm", concurrency=" 4 .. 8 ", num_gpus=2, device="cpu", python="p/py"),
+            "eagle3 serve vllm --target org/T --draft 'my folder/D' --concurrency 4..8 "
+            "--num-gpus 2 --device cpu --python p/py",
+        ),
+        (
+            _next_of(
+                "vllm", "--max-model-len", "512", "--hf-token", "abcdefgh", profile=Path("a b.json")
+            ),
+            "eagle3 serve vllm --target org/T --draft 'my folder/D' --concurrency 1..16 "
+            "--profile 'a b.json' -- --max-model-len 512 --hf-token ***",
+        ),
+    ],
+)
+def test_the_next_command_is_for_what_was_measured(made: str, command: str) -> None:
+    assert made == command
+
+
+def test_the_next_command_takes_the_profile_of_its_loads_and_gpus(
+    eagle3: Shell, pair: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tune at 4 requests and with two devices: another file, and no load of 1."""
+    monkeypatch.setenv("EAGLE3_CACHE", str(tmp_path))
+    only_4 = {at: seconds for at, seconds in TIMES.items() if at[1] == 4}
+    _kept(pair, only_4, num_gpus=2)
+    words = ("--concurrency", "4", "--num-gpus", "2", "--device", "cpu")
+    code, out, err = eagle3("serve", "sglang", *pair, *words, "--dry-run", "--force")
+    assert (code, err) == (0, "")
+    assert "(measured)" in out
+    assert "--tp-size 2" in out
 
 
 def test_a_profile_beside_measurements_from_a_csv_is_refused(eagle3: Shell, tmp_path: Path) -> None:

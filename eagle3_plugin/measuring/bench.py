@@ -114,6 +114,7 @@ class Wanted:
             "hardware": subject.machine.hardware,
             "num_gpus": subject.machine.num_gpus,
             "servers": {host.name: host.where for host in self.hosts},
+            "serves": {host.name: host.serves for host in self.hosts},
             "sets": {asked.name: asked.used.sha256 for asked in work.sets},
             "concurrency": list(work.concurrency),
             "repeats": work.num_repeats,

@@ -22,10 +22,14 @@ from eagle3_plugin.measuring.loop import Answer, Place
 from eagle3_plugin.measuring.record import BASELINE
 from eagle3_plugin.serving.client import Client
 
-NEAR_TIE_NATS: Final[Mapping[str, float]] = {"float32": 0.001}
+NEAR_TIE_NATS: Final[Mapping[str, float]] = {"float32": 0.001, "float": 0.001}
+"""By the engine's --dtype; `float` is another name of float32 in both."""
+
 NEAR_TIE_16_BIT_NATS: Final = 0.25
 """Two steps of a bfloat16 logit between 16 and 32, where a step is 1/8. A float16 step there is
 1/64; what other kernels do to a hidden state before is of the same order for both."""
+
+ASSUMED: Final = "the limit of a near-tie is assumed, for 16 bits: the servers' dtype is not known"
 
 NUM_IDS, NUM_CHARACTERS = 8, 40
 """How much of an output is shown from a difference on."""
@@ -57,8 +61,13 @@ class Compared:
 
 
 def near_tie_nats(dtype: str | None) -> float:
-    """How far apart two tokens may be that a rounding decides between, by the target's dtype."""
-    return NEAR_TIE_NATS.get(dtype or "", NEAR_TIE_16_BIT_NATS)
+    """How far apart two tokens may be that a rounding decides between.
+
+    dtype: the engine's --dtype; None = not known, taken for 16 bits. So is `auto`, whatever the
+    weights are: both engines then run float32 weights in 16 bits (vLLM 0.32.0, config/model.py,
+    _resolve_auto_dtype; SGLang 0.5.23, configs/model_config.py, _get_and_verify_dtype).
+    """
+    return NEAR_TIE_NATS.get((dtype or "").lower(), NEAR_TIE_16_BIT_NATS)
 
 
 def compare(
@@ -118,12 +127,14 @@ def replay(client: Client, prompt: Prompt, apart: Apart) -> TokenLogprobs:
 def conclude(
     compared: Compared,
     said: Sequence[tuple[TokenLogprobs | str, TokenLogprobs | str]],
-    limit_nats: float,
+    dtype: str | None,
 ) -> Equality:
     """The equality with every difference explained as far as it can be.
 
-    said: of each difference, what the server and the baseline say, or why they do not.
+    said: of each difference, what the server and the baseline say, or why they do not. dtype: see
+    near_tie_nats.
     """
+    limit_nats = near_tie_nats(dtype)
     differences = tuple(
         _explained(apart, *both, limit_nats)
         for apart, both in zip(compared.apart, said, strict=True)
@@ -140,7 +151,7 @@ def conclude(
         num_not_compared=compared.num_not_compared,
         near_tie_nats=limit_nats,
         p_value=None,
-        why="",
+        why=ASSUMED if differences and dtype is None else "",
         differences=differences,
     )
 

@@ -27,7 +27,7 @@ def equalities(run: Run, *, dtype: str | None, num_seeds: int) -> tuple[Equality
     """One for each server beside the baseline; none without one.
 
     A Ctrl-C ends what has to be asked of servers, and the run counts as stopped.
-    dtype: the target's, for what a near-tie is. num_seeds: of the distribution test, which takes
+    dtype: the engines', for what a near-tie is. num_seeds: of the distribution test, which takes
     the place of the comparison at temperature > 0; 0 = leave it out.
     """
     try:
@@ -42,30 +42,30 @@ def _equalities(run: Run, dtype: str | None, num_seeds: int) -> tuple[Equality, 
     if len(names) == len(run.plan.hosts):
         return ()
     if run.plan.asking.temperature == 0:
-        return _outputs(run, names, equality.near_tie_nats(dtype))
+        return _outputs(run, names, dtype)
     if not num_seeds or run.is_stopped:
         why = "outputs may rightly differ at temperature > 0"
         return tuple(not_compared(name, why) for name in names)
     return _distributions(run, names, num_seeds)
 
 
-def _outputs(run: Run, names: Sequence[str], limit_nats: float) -> tuple[Equality, ...]:
+def _outputs(run: Run, names: Sequence[str], dtype: str | None) -> tuple[Equality, ...]:
     base = run.answers(BASELINE)
     compared = [compare(name, run.answers(name), base) for name in names]
     theirs = iter(_replayed(run, BASELINE, [apart for c in compared for apart in c.apart]))
     found = []
     for c in compared:
         ours = _replayed(run, c.server, c.apart)
-        found.append(_concluded(c, list(zip(ours, theirs, strict=False)), limit_nats))
+        found.append(_concluded(c, list(zip(ours, theirs, strict=False)), dtype))
     return tuple(found)
 
 
 def _concluded(
-    compared: Compared, said: Sequence[tuple[Said, Said]], limit_nats: float
+    compared: Compared, said: Sequence[tuple[Said, Said]], dtype: str | None
 ) -> Equality:
     if not compared.num_compared:
         return not_compared(compared.server, "there is no answer that both servers gave")
-    return conclude(compared, said, limit_nats)
+    return conclude(compared, said, dtype)
 
 
 def _replayed(run: Run, server: str, apart: Sequence[Apart]) -> list[Said]:
@@ -101,7 +101,7 @@ def _asked(
 
 def _distributions(run: Run, names: Sequence[str], num_seeds: int) -> tuple[Equality, ...]:
     prompts = [
-        {**conversation.ask(0, ()), "thinking": run.plan.asking.thinking}
+        conversation.ask(0, ())
         for asked in run.plan.sets
         for conversation in asked.conversations[:NUM_PROMPTS]
     ][:NUM_PROMPTS]
@@ -111,8 +111,8 @@ def _distributions(run: Run, names: Sequence[str], num_seeds: int) -> tuple[Equa
     def drawn(name: str) -> distribution.Outputs:
         first = every.index(name) * num_seeds
         with run.host(name).opened() as opened:
-            seeds, temperature = range(first, first + num_seeds), run.plan.asking.temperature
-            return distribution.outputs(opened.client, prompts, seeds, temperature)
+            seeds = range(first, first + num_seeds)
+            return distribution.outputs(opened.client, prompts, seeds, run.plan.asking)
 
     def tested(name: str) -> Equality:
         try:

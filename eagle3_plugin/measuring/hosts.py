@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -19,10 +19,19 @@ from eagle3_plugin.serving.compose import Command, compose
 from eagle3_plugin.serving.compose import Served as ToServe
 from eagle3_plugin.serving.launch import PROOFS
 from eagle3_plugin.serving.process import Progress, Server, free_port, running
-from eagle3_plugin.serving.words import value_of
+from eagle3_plugin.serving.words import SPECULATION_FLAGS, UNREACHABLE_FLAGS, setting
 
-REFUSED: Final = ("--port", "--host", "--api-key")
-"""Ours for as long as it takes: free ports of this machine alone, and no key."""
+REFUSED: Final = ("--port", "--host", "--api-key", "--config", *UNREACHABLE_FLAGS)
+"""Ours for as long as it takes: free ports of this machine alone, no key, plain HTTP, and no file
+whose flags nobody sees."""
+
+HOW_KEYS: Final = frozenset({
+    "attention_backend", "disable_eagle_block_drop", "disable_padded_drafter_batch",
+    "draft_load_config", "draft_sample_method", "draft_tensor_parallel_size", "enforce_eager",
+    "kv_cache_dtype", "max_model_len", "moe_backend", "quantization", "use_local_argmax_reduction",
+})  # fmt: skip
+"""Of vLLM's speculative config, what leaves the method, the draft and the settings as they are
+(0.32.0, config/speculative.py)."""
 
 DEVELOPER: Final = {"VLLM_SERVER_DEV_MODE": "1"}
 """With which vLLM's server has /reset_prefix_cache."""
@@ -40,6 +49,11 @@ class Host(Protocol):
     @property
     def where(self) -> str | None:
         """Its URL; None for a server of ours, which is somewhere else at each start."""
+        ...
+
+    @property
+    def serves(self) -> str | None:
+        """Model and release, as the server said before the run; None for a server of ours."""
         ...
 
     def opened(self) -> contextlib.AbstractContextManager[Opened]:
@@ -76,11 +90,12 @@ class Opened:
 
 @dataclass(frozen=True)
 class UrlHost:
-    """A server that somebody else runs."""
+    """A server that somebody else runs. serves: see Host; None = it was not asked."""
 
     name: str
     url: str
     timeout_s: float
+    serves: str | None = None
 
     @property
     def where(self) -> str:
@@ -117,7 +132,14 @@ class OwnHost:
     progress: Progress
 
     def __post_init__(self) -> None:
-        found = [name for name in REFUSED if value_of(self.words, name) is not None]
+        speculation = _speculation(self.words)
+        if speculation:
+            raise UsageError(
+                f"{', '.join(speculation)} after --; expected nothing that sets speculation: each "
+                "server is measured under the settings that it is named after",
+                hint="Leave it out: --settings states them, and --draft names the draft.",
+            )
+        found = setting(self.words, REFUSED)
         if found:
             raise UsageError(
                 f"{', '.join(found)} after --; expected none of them: bench starts several "
@@ -147,6 +169,10 @@ class OwnHost:
         return None
 
     @property
+    def serves(self) -> None:
+        return None
+
+    @property
     def _needs_proof(self) -> bool:
         return self.is_proved and self.choice is not OFF
 
@@ -169,18 +195,20 @@ class OwnHost:
         if engine == "vllm" and self.choice is not OFF:
             flags = (*flags, *PER_REQUEST)
         served = replace(self.to_serve, port=free_port())
-        command = compose(served, Chosen(self.choice, flags), self.words, Path("unused"))
-        if not command.keeps_draft:
-            raise UsageError(
-                "another draft is named after --; expected the one of --draft alone",
-                hint="Name it with --draft.",
-            )
-        return command
+        return compose(served, Chosen(self.choice, flags), self.words, Path("unused"))
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What is set beside what the command asks for."""
         return DEVELOPER if self.to_serve.engine == "vllm" else {}
+
+
+def _speculation(words: Sequence[str]) -> list[str]:
+    """The flags that choose the method, the draft or its settings, as typed."""
+    found = setting(words, SPECULATION_FLAGS)
+    keys = (name.replace("-", "_").split(".") for name in found)
+    pairs = zip(found, keys, strict=True)
+    return [name for name, key in pairs if len(key) < 2 or key[1] not in HOW_KEYS]
 
 
 def ended(opened: Opened) -> EngineError | None:

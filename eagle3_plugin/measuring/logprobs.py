@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from eagle3_plugin.errors import EngineError
 from eagle3_plugin.measuring.equal import TokenLogprobs
-from eagle3_plugin.serving.client import Client
+from eagle3_plugin.serving.client import NEUTRAL, Client
 
 NUM_TOP: Final = 20
 """vLLM's own limit (--max-logprobs); SGLang is asked for the two tokens themselves."""
@@ -26,6 +26,7 @@ def _vllm(client: Client, ids: list[int], tokens: tuple[int, int]) -> dict[int, 
         "prompt": ids,
         "max_tokens": 1,
         "temperature": 0,
+        **NEUTRAL,
         "logprobs": NUM_TOP,
         "return_tokens_as_token_ids": True,
     }
@@ -40,7 +41,7 @@ def _sglang(client: Client, ids: list[int], tokens: tuple[int, int]) -> dict[int
     """SGLang's own endpoint gives the tokens that are asked for (0.5.23, io_struct.py)."""
     body: dict[str, Any] = {
         "input_ids": ids,
-        "sampling_params": {"temperature": 0, "max_new_tokens": 1},
+        "sampling_params": {"temperature": 0, "max_new_tokens": 1, **NEUTRAL},
         "return_logprob": True,
         "token_ids_logprob": list(tokens),
     }

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from eagle3_plugin.errors import UsageError
+from eagle3_plugin.measuring.bench import Work
 from eagle3_plugin.measuring.record import Engine
 from eagle3_plugin.planning.cards import Card
 from eagle3_plugin.settings import Settings, chain
+
+TEMPERATURE: Final = 0.0
+"""Of a card's run. Assumed, for cards do not say it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,45 @@ def protocol(
     return Protocol(settings, _sets(card, given_sets), flags, tuple(notes))
 
 
+def differences(card: Card, target: str, draft: str, work: Work) -> tuple[str, ...]:
+    """Where a run of the protocol was told to be another than the card's, for people."""
+    asking = work.asking
+    pair = (("target", target, card.target), ("draft", draft, card.draft))
+    notes = [
+        f"the {what} is {ours}; the card's is {its}"
+        for what, ours, its in pair
+        if ours.partition("@")[0] != its
+    ]
+    notes += [
+        f"the questions of {asked.name} are those of the file {asked.source}, maybe not the card's"
+        for asked in work.sets
+        if asked.revision is None
+    ]
+    if work.limit != card.limit:
+        notes.append(
+            f"{_most(work.limit)} conversations of each set; the card does not say how many, and "
+            f"is taken for {_most(card.limit)}"
+        )
+    if set(work.concurrency) != set(card.concurrency):
+        ours, its = _listed(work.concurrency), _listed(card.concurrency)
+        notes.append(f"conversations at a time: {ours}; the card's run had {its}")
+    if asking.temperature != TEMPERATURE:
+        notes.append(
+            f"temperature {asking.temperature:g}; the card does not say its own, and is taken for "
+            f"{TEMPERATURE:g}"
+        )
+    if asking.ignore_eos:
+        notes.append(
+            "every answer has all its tokens (--ignore-eos); the card says nothing of that"
+        )
+    if asking.thinking is not None:
+        notes.append(
+            f"the chat template is told enable_thinking={asking.thinking}; the card says "
+            "nothing of that"
+        )
+    return tuple(notes)
+
+
 def parse_loads(text: str | None, default: tuple[int, ...]) -> tuple[int, ...]:
     """The numbers of parallel conversations that `--concurrency` names."""
     if text is None:
@@ -63,6 +107,14 @@ def parse_loads(text: str | None, default: tuple[int, ...]) -> tuple[int, ...]:
 
 def _possible(settings: Settings, engine: Engine) -> Settings:
     return settings if engine == "sglang" or settings.is_chain else chain(settings.num_steps)
+
+
+def _most(limit: int | None) -> str:
+    return "all" if limit is None else f"the first {limit}"
+
+
+def _listed(loads: Sequence[int]) -> str:
+    return " and ".join(map(str, loads))
 
 
 def _sets(card: Card, given: Sequence[str]) -> tuple[str, ...]:

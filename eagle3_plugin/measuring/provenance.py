@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from eagle3_plugin.measuring.record import Count, Engine, Record, Seconds
+from eagle3_plugin.measuring.record import Count, Engine, Number, Rate, Record, Seconds
 
 
 class ModelFile(Record):
@@ -46,12 +46,22 @@ class Machine(Record):
 
 
 class Sampling(Record):
-    """As sent with each request. ignore_eos: every answer has `max_tokens` tokens."""
+    """As sent with each request. ignore_eos: every answer has `max_tokens` tokens.
+
+    top_k: -1 = all tokens. From top_p on None = not recorded: an older result, for which it was not
+    sent, and the engine or the target's generation_config.json decided.
+    """
 
     temperature: Annotated[float, Field(ge=0)]
     seed: int
     max_tokens: Annotated[int, Field(ge=1)]
     ignore_eos: bool
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: int | None = None
+    min_p: Rate | None = None
+    repetition_penalty: Number | None = None
+    presence_penalty: Number | None = None
+    frequency_penalty: Number | None = None
 
 
 class Chat(Record):

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eagle3_plugin.errors import UsageError
-from eagle3_plugin.measuring import counters, describe
+from eagle3_plugin.measuring import describe
+from eagle3_plugin.measuring.baseline import Seen, compared, require_off
 from eagle3_plugin.measuring.bench import CardRun, Subject, Wanted, Work
 from eagle3_plugin.measuring.distribution import require_sound
 from eagle3_plugin.measuring.hosts import OwnHost, UrlHost
 from eagle3_plugin.measuring.predicted import predictions
-from eagle3_plugin.measuring.protocol import Protocol
+from eagle3_plugin.measuring.protocol import Protocol, differences
 from eagle3_plugin.measuring.record import BASELINE
 from eagle3_plugin.planning.cards import Card
 from eagle3_plugin.planning.settings import OFF, Choice
@@ -23,6 +24,10 @@ from eagle3_plugin.serving.process import Progress
 from eagle3_plugin.settings import Settings
 
 EMPTIED = "the prefix cache is emptied after the warm-up of each loop"
+KEPT = (
+    "the prefix caches of servers at a URL are not emptied: times to first token may be of prompts "
+    "that a server still held, from a warm-up or from before"
+)
 
 SERVER = "server"
 """The name of a server of which only the URL is known."""
@@ -52,7 +57,6 @@ def of_urls(work: Work, url: str, baseline: str | None, silence_s: float) -> Wan
     """Servers that somebody else runs."""
     client = Client.connect(url, timeout_s=silence_s)
     require_sound(client.engine, _device(client), work.asking.temperature)
-    named = [(BASELINE, baseline), (SERVER, url)]
     subject = Subject(
         client.engine,
         target=None,
@@ -62,9 +66,16 @@ def of_urls(work: Work, url: str, baseline: str | None, silence_s: float) -> Wan
         versions=describe.versions_of(client),
         model=describe.served_model(client),
     )
-    hosts = [UrlHost(name, where, silence_s) for name, where in named if where is not None]
-    _require_off(hosts)
-    return Wanted(work, subject, hosts)
+    seen = Seen.of(client)
+    hosts = [UrlHost(SERVER, url, silence_s, seen.serves)]
+    if baseline is None:
+        return Wanted(work, subject, hosts, notes=(KEPT,))
+    other = Client.connect(baseline, timeout_s=silence_s)
+    require_off(other)
+    seen_there = Seen.of(other)
+    notes = (KEPT, *compared(seen_there, seen))
+    hosts = [UrlHost(BASELINE, baseline, silence_s, seen_there.serves), *hosts]
+    return Wanted(work, subject, hosts, notes=notes)
 
 
 def of_settings(work: Work, servers: Servers, settings: Sequence[str]) -> Wanted:
@@ -86,8 +97,9 @@ def of_card(work: Work, servers: Servers, card: Card, protocol: Protocol) -> Wan
     notes = {run: protocol.notes[:1] for asked, run in stands_for.items() if asked != run}
     drafting = tuple(dict.fromkeys(protocol.settings.values()))
     wanted = _own(work, servers, drafting, flags=protocol.flags, notes=notes)
-    run = CardRun(card, stands_for, protocol.notes)
-    return replace(wanted, card=run, notes=(*protocol.notes, *wanted.notes))
+    served = servers.to_serve
+    otherwise = differences(card, served.target, served.draft, work)
+    return replace(wanted, card=CardRun(card, stands_for, (*protocol.notes, *otherwise)))
 
 
 def _own(
@@ -136,18 +148,6 @@ def _own(
 
 def _log(place: Path, choice: Choice) -> Path:
     return place.with_name(f"{place.name}.{str(choice).replace(',', '-')}.log")
-
-
-def _require_off(hosts: Sequence[UrlHost]) -> None:
-    """A baseline that speculates would make every ratio a lie."""
-    for host in hosts:
-        if host.name == BASELINE:
-            how = counters.speculation(Client.connect(host.url))
-            if how.num_positions:
-                raise UsageError(
-                    f"--baseline {host.url} speculates with settings {how.settings}; expected a "
-                    "server without speculation"
-                )
 
 
 def _device(client: Client) -> str | None:

@@ -39,7 +39,8 @@ class Asked:
     goal: of a range, `latency` decides at its low end and `throughput` at its high end; under one
     load the fastest round serves both. baseline_tokens_per_s: measured without speculation, of
     all requests together, under a single load. measured: a profile of eagle3 tune; then its times
-    count, and what it has none for is not ranked.
+    count, and what it has none for is not ranked. passed_over: why the profile that is kept of
+    this pair and hardware was not taken; None where it was, or where there is none.
     """
 
     pair: Pair
@@ -52,6 +53,7 @@ class Asked:
     baseline_tokens_per_s: float | None = None
     flags: Mapping[str, str] = field(default_factory=dict)
     measured: Measured | None = None
+    passed_over: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.first <= self.last <= MAX_CONCURRENCY:
@@ -114,13 +116,14 @@ def read_asked(
     if goal not in GOALS:
         raise UsageError(f"--goal is {goal!r}, expected {' or '.join(GOALS)}")
     first, last = parse_concurrency(concurrency)
-    measured = None if profile is None else read_measured(profile)
+    measured, passed_over = None if profile is None else read_measured(profile), None
     if measured is not None:
         require_same(measured.profile.subject, engine, target, draft, measured.source)
     elif baseline_tokens_per_s is None:
         hardware = parse_gpu(gpu).name if gpu else local_hardware()
-        kept = find_measured(engine, target, draft, hardware, num_gpus)
-        measured = kept if kept is not None and kept.covers(first, last) else None
+        measured = find_measured(engine, target, draft, hardware, num_gpus)
+        passed_over = _why_not(measured, first, last)
+        measured = None if passed_over else measured
     machine = _machine(measured, gpu, num_gpus, engine)
     given = parse_acceptance(acceptance) if acceptance else None
     pair, known = read_pair(target, draft)
@@ -135,6 +138,7 @@ def read_asked(
         baseline_tokens_per_s,
         parse_flags(server_flags, engine),
         measured,
+        passed_over,
     )
 
 
@@ -147,6 +151,16 @@ def parse_concurrency(text: str) -> tuple[int, int]:
             hint="For example --concurrency 4 or --concurrency 1..64.",
         )
     return int(match[1]), int(match[2] or match[1])
+
+
+def _why_not(kept: Measured | None, first: int, last: int) -> str | None:
+    """Why a profile that was found, and not named, is not taken; None if it is, or is not there."""
+    if kept is None or kept.covers(first, last):
+        return None
+    return (
+        f"the kept profile {kept.source} is not used: it was measured at {_listed(kept.loads)} "
+        f"requests at a time, and loads from {first} to {last} are asked for with --concurrency"
+    )
 
 
 def _machine(measured: Measured | None, gpu: str | None, num_gpus: int, engine: Engine) -> Machine:

@@ -1,7 +1,8 @@
 """What a result of `eagle3 bench` says to the planner: acceptance, and the times of rounds.
 
-Acceptance is of all rounds of each server, of all sets and loads. A round's time is had from each
-loop: the decoding time of its answers by their rounds, as `eagle3 tune` has it from its waves.
+Acceptance is of all rounds of each server, of all sets and loads. A round's time is the decoding
+time of answers by their rounds. `eagle3 tune` has one from each of its waves; here each loop is cut
+into waves: answers that began one after the other, at least as many as are asked at a time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 from eagle3_plugin.errors import Eagle3Error, UsageError
 from eagle3_plugin.planning.acceptance import (
@@ -20,9 +22,20 @@ from eagle3_plugin.planning.acceptance import (
     from_total,
 )
 from eagle3_plugin.planning.profile import Counted, Profile, Subject, Timed, full_name
+from eagle3_plugin.planning.settings import OFF
 from eagle3_plugin.settings import Settings
 
 Json = Mapping[str, Any]
+Loops = dict[tuple[str, int], list[Json]]
+"""Cells by the settings of their server and the conversations that were asked at a time."""
+
+NUM_WAVES: Final = 5
+"""Of each loop that has the answers for as many, as of `eagle3 tune`; and the fewest of all loops
+together whose median has an interval (profile.median_error)."""
+
+FULL_SHARE: Final = 0.9
+"""The least share of the load that has to run, in the mean over a loop, for its times to be of it.
+Assumed, not fitted: at the end of a small set the clients go idle one after the other."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +99,12 @@ def profile_of(given: Json, where: str) -> Profile:
                 hint="Go on with eagle3 bench … --resume, or start the servers with eagle3 bench "
                 "vllm|sglang.",
             )
-        timed, counted = list(_timed(given)), list(_counted(given))
+        counted = list(_counted(given))
         return Profile(
             subject=_subject(given, made),
             begun_at=made["started_at"],
             finished_at=made["finished_at"],
-            timed=tuple(timed),
+            timed=_timed(given, where),
             counted=tuple(
                 Counted(
                     settings=str(c.settings),
@@ -134,32 +147,88 @@ def _subject(given: Json, made: Json) -> Subject:
     )
 
 
-def _timed(given: Json) -> Iterator[Timed]:
-    """One time for each loop, together where settings and load are the same."""
-    settings = {server["name"]: server["settings"] for server in given["servers"]}
-    times: dict[tuple[str, int], list[float]] = {}
-    for cell in given["cells"]:
-        found = _round_s(cell)
-        if found is not None:
-            times.setdefault((settings[cell["server"]], cell["concurrency"]), []).append(found)
-    for (name, num_requests), round_s in times.items():
-        yield Timed(
-            settings=name,
-            num_requests=num_requests,
+def _timed(given: Json, where: str) -> tuple[Timed, ...]:
+    """The loads at which enough waves ran; Eagle3Error where none has a ratio to no speculation."""
+    times = {
+        key: [t for cell in cells for t in _waves(cell)] for key, cells in _loops(given).items()
+    }
+    known = {key: tuple(found) for key, found in times.items() if len(found) >= NUM_WAVES}
+    bases = {load for settings, load in known if settings == str(OFF)}
+    if not any(settings != str(OFF) and load in bases for settings, load in known):
+        raise _too_few(times, where)
+    return tuple(
+        Timed(
+            settings=settings,
+            num_requests=load,
             how="real",
-            round_s=tuple(round_s),
+            round_s=round_s,
             measured_at=given["provenance"]["started_at"],
         )
+        for (settings, load), round_s in known.items()
+    )
 
 
-def _round_s(cell: Json) -> float | None:
-    """Seconds of decoding, of all answers together, by their rounds; None where nothing says it."""
-    answers = [r for r in cell["requests"] if r["time_to_first_token_s"] is not None]
-    if len(answers) < len(cell["requests"]):
-        return None
-    seconds = sum(r["request_s"] - r["time_to_first_token_s"] for r in answers)
+def _loops(given: Json) -> Loops:
+    """All sets and repeats together where settings and load are the same; none whose rounds are
+    not known."""
+    settings = {server["name"]: server["settings"] for server in given["servers"]}
+    found: Loops = {}
+    for cell in given["cells"]:
+        choice = settings[cell["server"]]
+        if choice == str(OFF) or cell["acceptance"] is not None:
+            found.setdefault((choice, cell["concurrency"]), []).append(cell)
+    return found
+
+
+def _too_few(times: Mapping[tuple[str, int], Sequence[float]], where: str) -> Eagle3Error:
+    counts = (f"{settings} has {len(found)} at {load}" for (settings, load), found in times.items())
+    return Eagle3Error(
+        f"{where} times too few waves of answers for an error of its rounds: "
+        f"{', '.join(counts) or 'it has none'}; expected at least {NUM_WAVES} without speculation "
+        "and with it at one number of conversations at a time, each of as many answers as that, "
+        f"from loops in which {FULL_SHARE:.0%} of that number ran in the mean",
+        hint="Bench more conversations: ten times --concurrency or more in each set; or measure "
+        "with eagle3 tune.",
+    )
+
+
+def _waves(cell: Json) -> list[float]:
+    """Seconds of a round, of each wave; none of a loop that was not timed under its load."""
+    answers = sorted(cell["requests"], key=lambda r: float(r["begin_s"]))
+    most = min(NUM_WAVES, len(answers) // cell["concurrency"])
+    is_timed = all(r["time_to_first_token_s"] is not None for r in answers)
+    if not most or not is_timed or _num_running(answers) < FULL_SHARE * cell["concurrency"]:
+        return []
+    ends = [len(answers) * wave // most for wave in range(most + 1)]
+    rounds_per_token = _rounds_per_token(cell)
+    found = (_round_s(answers[a:b], rounds_per_token) for a, b in pairwise(ends))
+    return [seconds for seconds in found if seconds is not None]
+
+
+def _num_running(answers: Sequence[Json]) -> float:
+    """Requests at a time, in the mean over the seconds in which there was one. In order."""
+    busy_s = until_s = 0.0
+    for answer in answers:
+        end_s = answer["begin_s"] + answer["request_s"]
+        busy_s += max(0.0, end_s - max(until_s, answer["begin_s"]))
+        until_s = max(until_s, end_s)
+    return sum(r["request_s"] for r in answers) / busy_s if busy_s else 0.0
+
+
+def _rounds_per_token(cell: Json) -> float:
+    """Of the whole loop, after the first tokens: for answers that do not say their rounds."""
+    num_tokens = sum(r["num_tokens"] - 1 for r in cell["requests"])
     accepted = cell["acceptance"]
-    rounds = accepted["num_rounds"] if accepted else sum(r["num_tokens"] - 1 for r in answers)
+    return accepted["num_rounds"] / num_tokens if accepted and num_tokens else 1.0
+
+
+def _round_s(answers: Sequence[Json], rounds_per_token: float) -> float | None:
+    """Seconds of decoding, of all answers together, by their rounds; None where nothing says it."""
+    seconds = sum(r["request_s"] - r["time_to_first_token_s"] for r in answers)
+    rounds = sum(
+        r["counts"]["num_rounds"] if r["counts"] else (r["num_tokens"] - 1) * rounds_per_token
+        for r in answers
+    )
     return float(seconds / rounds) if rounds > 0 and seconds > 0 else None
 
 

@@ -68,8 +68,15 @@ class Measured:
 
     @cached_property
     def loads(self) -> tuple[int, ...]:
-        """The loads at which the step without speculation was measured."""
-        return tuple(sorted({t.num_requests for t in self.profile.timed if t.choice is OFF}))
+        """The loads at which off, the shortest and the longest chain were all timed.
+
+        So every chain between has a time there. A run that was stopped and then went on with
+        fewer loads timed some of them at others too.
+        """
+        at = self._timed_at
+        lengths = [s.num_steps for s in at if isinstance(s, Settings) and s.is_chain]
+        ends = [chain(steps) for steps in (min(lengths), max(lengths))] if lengths else []
+        return tuple(sorted(at.get(OFF, set()).intersection(*(at[settings] for settings in ends))))
 
     @cached_property
     def acceptance(self) -> Acceptance:
@@ -136,6 +143,14 @@ class Measured:
         lengths = sorted(s.num_steps for s in times if isinstance(s, Settings) and s.is_chain)
         around = _around(lengths, choice.num_steps)
         return _between(around, [times[chain(s)] for s in around], choice.num_steps, "chains of")
+
+    @cached_property
+    def _timed_at(self) -> Mapping[Choice, set[int]]:
+        """The loads at which each choice was timed."""
+        loads: dict[Choice, set[int]] = {}
+        for timed in self.profile.timed:
+            loads.setdefault(timed.choice, set()).add(timed.num_requests)
+        return loads
 
     @cached_property
     def _times(self) -> Mapping[int, Mapping[Choice, Cost]]:

@@ -88,6 +88,7 @@ class Plan:
             "baseline_tokens_per_s": asked.baseline_tokens_per_s,
             "times": self.basis,
             "profile": asked.measured.source if asked.measured else None,
+            "passed_over": asked.passed_over,
             "acceptance": asked.acceptance.to_json([self.choice]),
             "choice": choice_json(self.choice),
             "predicted_speedup": dict(vars(self.deciding.best.speedup)),

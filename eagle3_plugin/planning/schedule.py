@@ -23,7 +23,8 @@ KEEP: Final = 0.01
 class Stretch:
     """The batch sizes from `first` to `last`, inclusive, and what to run at them.
 
-    speedup: predicted, at the first and at the last of them.
+    speedup: predicted, at the first and at the last of them; of a stretch that begins below the
+    loads of a profile, at the first of those.
     """
 
     first: int
@@ -37,15 +38,19 @@ class Stretch:
 
 
 def schedule(asked: Asked, yields: Yields) -> tuple[Stretch, ...]:
-    """The stretches from batch size 1 to the last that is asked for."""
+    """The stretches from batch size 1 to the last that is asked for.
+
+    Below the loads of a profile the choice at the first of them holds.
+    """
     choices: tuple[Choice, ...] = (OFF, *chains())
     ours = {choice: yields[choice] for choice in choices}
     picked: list[tuple[Choice, Range]] = []
-    for num_requests in range(1, asked.last + 1):
+    known = 1 if asked.measured is None else asked.measured.loads[0]
+    for num_requests in range(known, asked.last + 1):
         ranking = rank(asked, num_requests, ours)
         choice = _kept(picked[-1][0], ranking) if picked else ranking.choice
         picked.append((choice, ranking.of(choice).speedup))
-    return _stretches(picked)
+    return _stretches(picked, known)
 
 
 def off_from(stretches: Sequence[Stretch]) -> int | None:
@@ -98,12 +103,13 @@ def _kept(before: Choice, ranking: Ranking) -> Choice:
     return before if stays else best.choice
 
 
-def _stretches(picked: Sequence[tuple[Choice, Range]]) -> tuple[Stretch, ...]:
+def _stretches(picked: Sequence[tuple[Choice, Range]], known: int) -> tuple[Stretch, ...]:
+    """picked: for the batch sizes from `known` on; the first stretch begins at 1 all the same."""
     found: list[Stretch] = []
-    for size, (choice, speedup) in enumerate(picked, start=1):
+    for size, (choice, speedup) in enumerate(picked, start=known):
         if found and found[-1].choice == choice:
             before = found.pop()
             found.append(Stretch(before.first, size, choice, (before.speedup[0], speedup)))
         else:
-            found.append(Stretch(size, size, choice, (speedup, speedup)))
+            found.append(Stretch(size if found else 1, size, choice, (speedup, speedup)))
     return tuple(found)

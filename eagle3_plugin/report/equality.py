@@ -68,7 +68,7 @@ def _sentence(equality: Equality) -> str:
             f"at this temperature the distribution of outputs {found} the baseline's "
             f"(p = {p}, limit {ALPHA:g}){why}."
         )
-    return _of_outputs(equality) + why + _left_out(equality)
+    return f"{_of_outputs(equality)}{why}.{_left_out(equality)}"
 
 
 _COMPARED_BY: Final[Mapping[ComparedBy | None, str]] = {
@@ -83,9 +83,9 @@ def _of_outputs(equality: Equality) -> str:
     compared, equal = map(numbers.count, (equality.num_compared, equality.num_equal))
     by = _COMPARED_BY[equality.compared_by]
     if equality.num_equal == equality.num_compared:
-        return f"all {compared} outputs equal the baseline's{by}."
+        return f"all {compared} outputs equal the baseline's{by}"
     counts = f"near-ties: {equality.num_near_ties}, different: {equality.num_different}"
-    return f"{equal} of {compared} outputs equal the baseline's{by}; {counts}."
+    return f"{equal} of {compared} outputs equal the baseline's{by}; {counts}"
 
 
 def _left_out(equality: Equality) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eagle3_plugin.measuring.provenance import Model, Provenance
+from eagle3_plugin.measuring.provenance import Model, Provenance, Sampling
 from eagle3_plugin.measuring.result import Cell as Loop
 from eagle3_plugin.measuring.result import Result
 from eagle3_plugin.report import numbers
@@ -20,6 +20,7 @@ from eagle3_plugin.report.page import (
 )
 from eagle3_plugin.report.view import View
 from eagle3_plugin.report.words import CONDITIONAL_MEANING, MEASURES, SETTINGS_MEANING
+from eagle3_plugin.serving.client import NEUTRAL
 
 FACTS = (Column("fact", is_number=False), Column("value", is_number=False))
 NOT_KNOWN = "not known"
@@ -107,12 +108,20 @@ def _machine(p: Provenance) -> Iterator[tuple[str, str | None]]:
 def _requests(p: Provenance) -> Iterator[tuple[str, str | None]]:
     thinking = {None: "not sent: the template's default", True: "on", False: "off"}
     yield "temperature", f"{p.sampling.temperature:g}"
+    yield from _limits(p.sampling)
     yield "seed", str(p.sampling.seed)
     yield "most tokens of an answer", str(p.sampling.max_tokens)
     yield "end-of-text token", "ignored" if p.sampling.ignore_eos else "ends an answer"
     yield "sha256 of the chat template", p.chat.template_sha256
     yield "thinking", thinking[p.chat.thinking]
     yield "words for the engine", " ".join(p.words) or "none"
+
+
+def _limits(sampling: Sampling) -> Iterator[tuple[str, str | None]]:
+    """By the requests' own names; an older result says none of them."""
+    for name in ("top_p", "top_k", *NEUTRAL):
+        value = getattr(sampling, name)
+        yield name, None if value is None else f"{value:g}"
 
 
 def _facts(caption: str, pairs: Iterator[tuple[str, str | None]]) -> Table:

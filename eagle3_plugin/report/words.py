@@ -41,7 +41,10 @@ MEASURES: Final = {
         "output tokens of all conversations by the seconds of the loop.",
     ),
     "time_to_first_token_s": Measure(
-        "time to first token", numbers.seconds, "from sending a request to its first token."
+        "time to first token",
+        numbers.seconds,
+        "from sending a request to its first token; in SGLang with the call that makes ids of "
+        "messages.",
     ),
     "time_per_output_token_s": Measure(
         "time per output token",

@@ -84,6 +84,7 @@ def planned(asked: Asked) -> Chosen:
     reasons = (
         f"settings {made.choice}: {made.reason} ({made.basis})",
         *_memory_reason(asked, made.memory),
+        *_passed_over(asked),
     )
     if not made.needs_schedule or longest_chain(made.schedule) is OFF:
         return Chosen(made.choice, flags, reasons=reasons)
@@ -101,6 +102,10 @@ def planned(asked: Asked) -> Chosen:
 
 def _gpu_flags(engine: Engine, num_gpus: int) -> tuple[str, ...]:
     return () if num_gpus == 1 else (GPU_FLAGS[engine], str(num_gpus))
+
+
+def _passed_over(asked: Asked) -> tuple[str, ...]:
+    return () if asked.passed_over is None else (f"note: {asked.passed_over}",)
 
 
 def _memory_reason(asked: Asked, found: Memory | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from eagle3_plugin.errors import EngineError, RefusedError, UsageError
@@ -28,6 +28,21 @@ REFUSALS = frozenset({400, 413, 422})
 """Answers that are about one request: the server is well."""
 
 EMPTY_CACHE = {"vllm": "/reset_prefix_cache", "sglang": "/flush_cache"}
+
+ALL_TOKENS: Final = -1
+"""The top_k that leaves none out; both engines take it (vLLM 0.32.0, sampling_params.py:678;
+SGLang 0.5.23, sampling/sampling_params.py:249)."""
+
+NEUTRAL: Final[Mapping[str, float]] = {
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""Sent with every request, as top_p and top_k are. What a request leaves out, vLLM and SGLang's
+chat take from the target's generation_config.json, and SGLang's completions do not (vLLM 0.32.0,
+config/model.py:1869; SGLang 0.5.23, entrypoints/openai/protocol.py:1197 and :387). At these values
+both leave the logits alone, and vLLM speculates (sampling_params.py:1190)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,8 @@ class Client:
         prompt_token_ids: Sequence[int] | None = None,
         max_tokens: int,
         temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = ALL_TOKENS,
         seed: int = 0,
         ignore_eos: bool = False,
         stream: bool = True,
@@ -66,9 +83,11 @@ class Client:
     ) -> Completion:
         """Completes exactly one of the three kinds of prompt; messages get the chat template.
 
+        Times count from here on, so that they hold what SGLang takes to turn messages into ids.
         ignore_eos: go on past the end token up to `max_tokens` (vLLM and SGLang understand it).
         thinking: what the chat template is told as `enable_thinking`; None = nothing.
         """
+        begin = time.monotonic()
         given = [p for p in (prompt, messages, prompt_token_ids) if p is not None]
         if len(given) != 1:
             raise UsageError(
@@ -85,6 +104,9 @@ class Client:
             key: given[0] if isinstance(given[0], str) else list(given[0]),
             "max_tokens": max_tokens,
             "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            **NEUTRAL,
             "seed": seed,
             "ignore_eos": ignore_eos,
             "stream": stream,
@@ -97,8 +119,8 @@ class Client:
             body["return_token_ids"] = messages is None
         if stream:
             body["stream_options"] = {"include_usage": True}
-            return self._streamed(path, body)
-        return self._whole(path, body)
+            return self._streamed(path, body, begin)
+        return self._whole(path, body, begin)
 
     def tokenized(
         self, prompt: str | Sequence[Mapping[str, Any]], thinking: bool | None = None
@@ -110,8 +132,7 @@ class Client:
         tokens: list[int] = self.post(path, body)["tokens"]
         return tokens
 
-    def _whole(self, path: str, body: Json) -> Completion:
-        begin = time.monotonic()
+    def _whole(self, path: str, body: Json, begin: float) -> Completion:
         answer = self.post(path, body)
         return completion_of([answer], None, time.monotonic() - begin)
 
@@ -131,8 +152,7 @@ class Client:
         if self.engine == "vllm" and _json(text, self.url + path).get("success") is not True:
             raise EngineError(f"{self.url}{path} answered {text[:80]}; expected success")
 
-    def _streamed(self, path: str, body: Json) -> Completion:
-        begin = time.monotonic()
+    def _streamed(self, path: str, body: Json, begin: float) -> Completion:
         first_s: float | None = None
         chunks: list[Json] = []
         with _response(self.url, path, body, self.timeout_s) as response:
@@ -143,20 +163,28 @@ class Client:
         return completion_of(chunks, first_s, time.monotonic() - begin)
 
 
-def get_text(url: str, path: str, *, timeout_s: float = TIMEOUT_S) -> str:
+def get_text(
+    url: str, path: str, *, timeout_s: float = TIMEOUT_S, headers: Mapping[str, str] | None = None
+) -> str:
     """The body of a GET."""
-    with _response(url, path, None, timeout_s) as response:
+    with _response(url, path, None, timeout_s, headers) as response:
         return response.read().decode("utf-8", errors="replace")
 
 
-def get_json(url: str, path: str, *, timeout_s: float = TIMEOUT_S) -> Json:
+def get_json(
+    url: str, path: str, *, timeout_s: float = TIMEOUT_S, headers: Mapping[str, str] | None = None
+) -> Json:
     """The JSON object that a GET answers."""
-    return _json(get_text(url, path, timeout_s=timeout_s), url + path)
+    return _json(get_text(url, path, timeout_s=timeout_s, headers=headers), url + path)
 
 
 @contextlib.contextmanager
 def _response(
-    url: str, path: str, body: Json | None, timeout_s: float
+    url: str,
+    path: str,
+    body: Json | None,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """The answer with status 200; everything else, and every fault while reading, is an error."""
     connection, prefix = _connection(url, timeout_s)
@@ -165,7 +193,7 @@ def _response(
             "GET" if body is None else "POST",
             prefix + path,
             None if body is None else json.dumps(body),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", **(headers or {})},
         )
         response = connection.getresponse()
         if response.status != 200:

@@ -16,7 +16,13 @@ from eagle3_plugin.errors import UsageError
 from eagle3_plugin.hub import MODELSCOPE
 from eagle3_plugin.serving.choice import Chosen
 from eagle3_plugin.serving.redact import Secrets, shown_command
-from eagle3_plugin.serving.words import SPECULATIVE_CONFIG, merge, value_of
+from eagle3_plugin.serving.words import (
+    SPECULATIVE_CONFIG,
+    UNREACHABLE_FLAGS,
+    merge,
+    setting,
+    value_of,
+)
 from eagle3_plugin.settings import Settings
 
 Engine = Literal["vllm", "sglang"]
@@ -110,6 +116,21 @@ def compose(served: Served, chosen: Chosen, theirs: Sequence[str], adaptive_path
         value_of(theirs, "--api-key") or os.environ.get("VLLM_API_KEY"),
         adaptive,
     )
+
+
+def require_reachable(theirs: Sequence[str]) -> None:
+    """Raises UsageError for words with which a healthy server would look as if it never answered.
+
+    Its health, the proof and the test request are asked over plain HTTP.
+    """
+    found = setting(theirs, UNREACHABLE_FLAGS)
+    if found:
+        raise UsageError(
+            f"{', '.join(found)} after --; expected a server that answers plain HTTP at its port, "
+            "for serve asks it there whether it is healthy",
+            hint="Leave it out, and put a reverse proxy before the server; or start the command "
+            "that --dry-run prints yourself.",
+        )
 
 
 def split_name(name: str) -> tuple[str, str | None]:

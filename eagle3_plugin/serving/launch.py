@@ -68,11 +68,12 @@ def launch(wanted: Launch, voice: Voice) -> int:
     with held_port(command.port), held_log(path), _signals() as caught:
         require_disk(path)
         server = start(command.words, env=command.env, port=command.port, log_path=path)
+        watch = _Watch(wanted, server, voice, caught)
         with following(path, voice.line):
             try:
-                return _Watch(wanted, server, voice, caught).run()
+                return watch.run()
             finally:
-                server.stop()
+                watch.stop()
 
 
 @dataclass(frozen=True)
@@ -162,16 +163,28 @@ class _Watch:
         while self._goes_on("while it served"):
             time.sleep(POLL_S)
 
+    def stop(self) -> None:
+        """Ends what is left; the next signal kills it at once."""
+        num_heeded = min(1, len(self.caught))
+        self.server.begin_stop()
+        while self.server.exit_code is None:
+            self._kill_after(num_heeded)
+        self.server.stop()
+
     def _end(self, signum: int) -> int:
-        """Hands the signal on and waits; a second one kills at once."""
+        """Hands the signal on, and leaves the engine a while to end by it."""
         self.voice.stage(f"{signal.Signals(signum).name}: stopping the engine")
         self._signal(signum)
         deadline = time.monotonic() + GRACE_S
         while self.server.exit_code is None and time.monotonic() < deadline:
-            if len(self.caught) > 1:
-                self._signal(signal.SIGKILL)
-            time.sleep(POLL_S)
+            self._kill_after(1)
         return 128 + signum
+
+    def _kill_after(self, num_signals: int) -> None:
+        """Kills the engine where more signals came than that; else waits a moment."""
+        if len(self.caught) > num_signals:
+            self._signal(signal.SIGKILL)
+        time.sleep(POLL_S)
 
     def _signal(self, signum: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -183,13 +196,18 @@ class _Watch:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """The signals that came so far; they interrupt nothing."""
+    """The signals that came so far; they interrupt nothing.
+
+    One that we were started to ignore stays ignored: nohup says so of SIGHUP, and a shell without
+    job control of SIGINT for what it runs in the background.
+    """
     caught: list[int] = []
 
     def note(signum: int, frame: FrameType | None) -> None:
         caught.append(signum)
 
-    before = {signum: signal.signal(signum, note) for signum in SIGNALS}
+    heeded = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+    before = {signum: signal.signal(signum, note) for signum in heeded}
     try:
         yield caught
     finally:

@@ -68,6 +68,11 @@ class Server:
         """Ends the engine and all its processes: SIGINT, then SIGTERM, then SIGKILL."""
         _stop(self._warden)
 
+    def begin_stop(self) -> None:
+        """Has all that ended as `stop` does, and does not wait for it."""
+        assert self._warden.stdin is not None
+        self._warden.stdin.close()
+
 
 def free_port() -> int:
     """A port that nobody listens on at this moment."""

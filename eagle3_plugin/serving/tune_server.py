@@ -20,10 +20,16 @@ from eagle3_plugin.serving.process import Progress, Proof, free_port, running
 from eagle3_plugin.serving.profile_file import now
 from eagle3_plugin.serving.tune import Measure, Start, Todo
 from eagle3_plugin.serving.waves import MOST_S, follows, waves
-from eagle3_plugin.serving.words import SPECULATIVE_CONFIG, value_of
+from eagle3_plugin.serving.words import (
+    SPECULATION_FLAGS,
+    SPECULATIVE_CONFIG,
+    UNREACHABLE_FLAGS,
+    setting,
+)
 
-REFUSED: Final = ("--port", "--host", "--api-key")
-"""Ours for as long as it takes: free ports of this machine alone, and no key."""
+REFUSED: Final = ("--port", "--host", "--api-key", "--config", *UNREACHABLE_FLAGS)
+"""Ours for as long as it takes: free ports of this machine alone, no key, plain HTTP, and no file
+whose flags nobody sees."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,19 @@ class TuneServers:
     waves_s: float = MOST_S
 
     def __post_init__(self) -> None:
-        found = [name for name in REFUSED if value_of(self.words, name) is not None]
+        speculation = setting(self.words, SPECULATION_FLAGS)
+        if speculation:
+            raise UsageError(
+                f"{', '.join(speculation)} after --; expected nothing that sets speculation: tune "
+                "starts each server with settings of its own, and one without a draft",
+                hint="Leave it out: tune finds the settings, and --draft names the draft.",
+            )
+        found = setting(self.words, REFUSED)
         if found:
             raise UsageError(
                 f"{', '.join(found)} after --; expected none of them: tune starts several servers, "
                 "for itself alone",
-                hint="Leave it out; eagle3 serve takes it.",
+                hint="Leave it out.",
             )
 
     def measuring(

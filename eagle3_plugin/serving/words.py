@@ -44,6 +44,21 @@ DRAFT_FLAGS: Final = (
 )
 """Who sets one of these has chosen another draft than ours."""
 
+SPECULATION_FLAGS: Final = (
+    *DRAFT_FLAGS,
+    "--speculative-draft-model-revision",
+    "--speculative-num-steps",
+    "--speculative-eagle-topk",
+    "--speculative-num-draft-tokens",
+    "--speculative-adaptive",
+    "--speculative-adaptive-config",
+    "--spec-tokens",
+)
+"""Who sets one of these, or a key of vLLM's config, has chosen the draft or its settings."""
+
+UNREACHABLE_FLAGS: Final = ("--ssl-keyfile", "--ssl-certfile", "--uds")
+"""With which a server does not answer plain HTTP at its port (vLLM 0.32.0, SGLang 0.5.23)."""
+
 FLAG: Final = re.compile(r"--?[A-Za-z]")
 
 
@@ -110,19 +125,31 @@ def value_of(words: Sequence[str], *names: str) -> str | None:
     return found[-1] if found else None
 
 
+def setting(words: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The flags of these words, as typed, that set one of the named flags or a key of it."""
+    found = (flag.name for flag in flags_of(words) if any(_sets(flag, name) for name in names))
+    return tuple(dict.fromkeys(found))
+
+
 def _canonical(name: str) -> str:
     dashed = name.replace("_", "-")
     return ALIASES.get(dashed, dashed)
 
 
 def _rival(ours: Flag, used: Iterable[Flag]) -> Flag | None:
-    """The user's flag that sets the same; argparse takes any unambiguous beginning of a name."""
+    """The user's flag that sets the same as a whole."""
     name = _canonical(ours.name)
-    for flag in used:
-        theirs = _canonical(flag.name)
-        if theirs == name or (len(theirs) >= 5 and name.startswith(theirs)):
-            return flag
-    return None
+    return next((flag for flag in used if _is_named(_canonical(flag.name), name)), None)
+
+
+def _sets(flag: Flag, name: str) -> bool:
+    """Whether it is that flag, or the one of a key of its value: --name.key."""
+    return _is_named(_canonical(flag.name.partition(".")[0]), name)
+
+
+def _is_named(typed: str, name: str) -> bool:
+    """argparse takes any unambiguous beginning of a name."""
+    return typed == name or (len(typed) >= 5 and name.startswith(typed))
 
 
 def _note(ours: Flag, rival: Flag) -> str:

@@ -36,6 +36,7 @@ class Behaviour:
     there. extra_rounds: that only the counters know of. busy_s: how long an answer takes.
     refused: first ids of prompts that are answered with 400. resets: what it says, in turn, when it
     is to empty its cache. gives_ids: with the text. num_positions: 2 or 3, that a round drafts.
+    says: of itself, over its name and release.
     """
 
     speculates: bool = False
@@ -49,6 +50,7 @@ class Behaviour:
     refused: tuple[int, ...] = ()
     resets: list[bool] = field(default_factory=list)
     gives_ids: bool = True
+    says: dict[str, Any] = field(default_factory=dict)
     num_positions: int = 2
 
 
@@ -84,7 +86,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             text = COUNTERS.format(rounds, 2 * rounds) + THIRD * (behaviour.num_positions - 2)
             self._send(200, text if behaviour.speculates else "")
         else:
-            self._send(200, '{"data": [{"id": "fake"}], "version": "0.32.0"}')
+            said = {"data": [{"id": "fake"}], "version": "0.32.0"} | behaviour.says
+            self._send(200, json.dumps(said))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -115,6 +115,7 @@ def test_vllm_is_told_to_count_by_request_and_to_let_its_cache_be_emptied(tmp_pa
     [
         (("--port", "1"), "--port after --; expected none of them: bench starts several servers"),
         (("--api-key", "x"), "--api-key after --; expected none of them"),
+        (("--ssl-keyfile=k",), "--ssl-keyfile after --; expected none of them"),
     ],
 )
 def test_words_that_are_ours_are_refused(
@@ -124,10 +125,46 @@ def test_words_that_are_ours_are_refused(
         host("python", tmp_path, words=words)
 
 
-def test_another_draft_after_the_dashes_is_refused(tmp_path: Path) -> None:
-    made = host("python", tmp_path, words=("--speculative-draft-model-path", "other"))
-    with pytest.raises(UsageError, match="another draft is named after --; expected the one of"):
-        made.command()
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--speculative-num-steps", "3"), "--speculative-num-steps"),
+        (("--speculative-eagle-topk=1", "--dtype", "float16"), "--speculative-eagle-topk"),
+        (("--speculative_num_draft_tokens", "4"), "--speculative_num_draft_tokens"),
+        (("--speculative-draft-model-path", "other"), "--speculative-draft-model-path"),
+        (("--speculative-algo", "NGRAM"), "--speculative-algo"),
+        (("--speculative-config", "{}"), "--speculative-config"),
+        (("-sc.num_speculative_tokens", "3"), "-sc.num_speculative_tokens"),
+        (("-sc.max_model_len", "9", "--speculative-config.method=ngram"),
+         "--speculative-config.method"),
+        (("-sc.rejection-sample-method", "synthetic"), "-sc.rejection-sample-method"),
+        (("--spec-tokens", "3", "--spec-model", "m"), "--spec-tokens, --spec-model"),
+    ],
+)  # fmt: skip
+def test_speculation_after_the_dashes_is_refused(
+    tmp_path: Path, words: tuple[str, ...], named: str
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        host("python", tmp_path, words=words)
+    assert raised.value.message == (
+        f"{named} after --; expected nothing that sets speculation: each server is measured under "
+        "the settings that it is named after"
+    )
+    assert raised.value.hint == (
+        "Leave it out: --settings states them, and --draft names the draft."
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--speculative-draft-attention-backend", "triton"),
+        ("-sc.draft_tensor_parallel_size", "1"),
+        ("--speculative-config.draft-load-config.load_format", "auto"),
+    ],
+)
+def test_words_for_how_a_draft_runs_are_allowed(tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert host("python", tmp_path, words=words).command().words[-2:] == words
 
 
 def _servers(engine: Engine, place: Path) -> Servers:
@@ -171,6 +208,11 @@ def test_a_cards_chain_in_vllm_carries_the_note_on_its_server(tmp_path: Path) ->
     found = of_card(work(), _servers("vllm", tmp_path), card, protocol(card, "vllm", "gpu", [], 8))
     assert found.card is not None
     assert found.card.stands_for == {"5,4,16": "5,1,6"}
+    assert found.card.notes[0].startswith("vllm drafts chains only: 5,1,6 in place of")
+    assert found.card.notes[3:5] == (
+        "the target is org/T; the card's is Qwen/Qwen3-4B-Instruct-2507",
+        "the draft is org/D; the card's is Zjcxy-SmartAI/Eagle3-Qwen3-4B-Instruct-2507-zh",
+    )
     spoken = [h.notes for h in found.hosts if isinstance(h, OwnHost)]
     assert spoken[0] == ()
     assert spoken[1][0].startswith("vllm drafts chains only: 5,1,6 in place of")
@@ -203,7 +245,6 @@ def test_a_model_is_described_by_its_files_and_their_hashes(tmp_path: Path) -> N
         3,
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
     )
-    assert describe.dtype_of(str(tmp_path)) == "bfloat16"
     assert describe.template_sha256(str(tmp_path)) == found.files[0].sha256
     assert describe.model(str(tmp_path / "none")).files == ()
 

@@ -17,6 +17,7 @@ def test_a_token_that_is_not_among_the_likeliest_has_none() -> None:
         (body,) = server.bodies
     assert found == TokenLogprobs(found=-0.5, expected=None)
     assert (body["prompt"], body["max_tokens"], body["logprobs"]) == ([1, 2], 1, 20)
+    assert (body["temperature"], body["repetition_penalty"]) == (0, 1.0)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])

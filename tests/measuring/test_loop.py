@@ -98,11 +98,12 @@ def test_counts_are_of_the_request_and_have_all_positions() -> None:
 
 def test_how_it_is_asked_is_sent_with_every_request() -> None:
     with serving() as server:
-        run(server, chats(("one",)), asking=Asking(6, 0.7, 3, True, False))
+        run(server, chats(("one",)), asking=Asking(6, 0.7, 3, True, False, 0.9, 20))
         (body,) = server.bodies
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
-    sent = {name: body[name] for name in ("max_tokens", "temperature", "seed", "ignore_eos")}
-    assert sent == {"max_tokens": 6, "temperature": 0.7, "seed": 3, "ignore_eos": True}
+    expected = {"max_tokens": 6, "temperature": 0.7, "seed": 3, "ignore_eos": True,
+                "top_p": 0.9, "top_k": 20}  # fmt: skip
+    assert {name: body[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from eagle3_plugin.errors import UsageError
+from eagle3_plugin.measuring.bench import Work
 from eagle3_plugin.measuring.card import card_table
-from eagle3_plugin.measuring.protocol import parse_loads, protocol
+from eagle3_plugin.measuring.conversations import AskedSet
+from eagle3_plugin.measuring.loop import Asking
+from eagle3_plugin.measuring.protocol import differences, parse_loads, protocol
 from eagle3_plugin.measuring.result import CardFigure
 from eagle3_plugin.measuring.summaries import summaries
 from eagle3_plugin.planning.cards import find_card
 from eagle3_plugin.settings import Settings, chain
+from tests.measuring.test_loop import ids
+from tests.measuring.test_run import work
 from tests.measuring.test_summaries import cell, request
 
 
@@ -41,6 +49,53 @@ def test_card_b_is_six_benchmarks_at_four_and_at_eight_draft_tokens() -> None:
     assert list(found.settings.values()) == [chain(4), chain(8)]
     assert found.sets == ("humaneval", "math-500", "c-eval", "cmmlu", "gsm8k", "mt-bench-en")
     assert (card.concurrency, card.limit) == ((1,), 200)
+
+
+def asked(**changes: Any) -> Work:
+    """What a card's command asks when it changes nothing."""
+    card = find_card("A")
+    named = AskedSet("mt-bench-en", "org/mt", "a1b2", ids(1).conversations)
+    asking = Asking(card.max_new_tokens, 0.0, 0, False, None)
+    made = work(named, concurrency=card.concurrency, limit=card.limit, asking=asking)
+    return replace(made, **changes)
+
+
+def test_a_run_of_the_cards_own_differs_in_nothing() -> None:
+    card = find_card("A")
+    assert differences(card, card.target, f"{card.draft}@main", asked()) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"sets": (AskedSet("mt-bench-zh", "z.jsonl", None, ids(1).conversations),)},
+         "the questions of mt-bench-zh are those of the file z.jsonl, maybe not the card's"),
+        ({"limit": 2},
+         "the first 2 conversations of each set; the card does not say how many, and is taken for "
+         "all"),
+        ({"concurrency": (1,)},
+         "conversations at a time: 1; the card's run had 1 and 4"),
+        ({"asking": Asking(2048, 0.7, 0, False, None)},
+         "temperature 0.7; the card does not say its own, and is taken for 0"),
+        ({"asking": Asking(2048, 0.0, 0, True, None)},
+         "every answer has all its tokens (--ignore-eos); the card says nothing of that"),
+        ({"asking": Asking(2048, 0.0, 0, False, True)},
+         "the chat template is told enable_thinking=True; the card says nothing of that"),
+    ],
+)  # fmt: skip
+def test_what_a_run_has_otherwise_than_the_card_is_said(changes: dict[str, Any], note: str) -> None:
+    card = find_card("A")
+    assert differences(card, card.target, card.draft, asked(**changes)) == (note,)
+
+
+def test_another_pair_and_more_than_the_limit_are_said() -> None:
+    card = find_card("B")
+    assert differences(card, "tiny", "small", asked(concurrency=(1,))) == (
+        "the target is tiny; the card's is Qwen/Qwen3-VL-2B-Instruct",
+        "the draft is small; the card's is taobao-mnn/Qwen3-VL-2B-Instruct-Eagle3",
+        "all conversations of each set; the card does not say how many, and is taken for the first "
+        "200",
+    )
 
 
 def test_a_set_that_is_not_the_cards_is_wrong_use() -> None:

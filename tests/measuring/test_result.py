@@ -52,6 +52,18 @@ def test_a_result_from_before_groups_had_speeds_is_still_read() -> None:
     assert {len(g.estimates) for s in found.summaries for g in s.groups} == {0}
 
 
+def test_a_result_from_before_top_p_was_sent_is_read_as_not_recorded() -> None:
+    value = json.loads(examples.path("card").read_text())
+    sampling = value["provenance"]["sampling"]
+    for name in list(sampling)[4:]:
+        del sampling[name]
+    assert list(sampling) == ["temperature", "seed", "max_tokens", "ignore_eos"]
+    found = from_json(value).provenance.sampling
+    assert (found.top_p, found.top_k, found.min_p) == (None, None, None)
+    assert (found.repetition_penalty, found.presence_penalty) == (None, None)
+    assert found.frequency_penalty is None
+
+
 @pytest.mark.parametrize(("run", "told"), [("5,1,6", {"5,4,16": "5,1,6"}), ("5,4,16", {})])
 def test_a_cards_table_says_what_ran_in_place_of_its_settings(
     run: str, told: dict[str, str]

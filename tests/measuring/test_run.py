@@ -349,6 +349,36 @@ def test_tokens_that_are_far_apart_are_no_near_tie() -> None:
     assert found.differences[0].why == "the two tokens are 2.9 nats apart, expected at most 0.25"
 
 
+@pytest.mark.parametrize(
+    ("words", "limit_nats"),
+    [
+        ((), 0.25),  # whatever the weights are: float32 runs in 16 bits too
+        (("--dtype", "auto"), 0.25),
+        (("--dtype", "bfloat16"), 0.25),
+        (("--dtype", "float32"), 0.001),
+        (("--dtype=float",), 0.001),
+    ],
+)
+def test_a_near_tie_is_of_the_dtype_that_the_engine_computes_in(
+    tmp_path: Path, words: tuple[str, ...], limit_nats: float
+) -> None:
+    (tmp_path / "config.json").write_text('{"torch_dtype": "float32"}')
+    with serving() as base, serving(replace(SPECULATING, changes={(5, 2): 42})) as server:
+        made = wanted(work(), server, base)
+        subject = replace(made.subject, target=str(tmp_path), words=words)
+        found = measure(replace(made, subject=subject), nothing).result.equality[0]
+    assert (found.near_tie_nats, found.why) == (limit_nats, "")
+
+
+def test_a_limit_that_is_assumed_is_said_where_it_is_used() -> None:
+    found = result_of(work(), replace(SPECULATING, changes={(5, 2): 42})).equality[0]
+    assert (found.near_tie_nats, found.why) == (
+        0.25,
+        "the limit of a near-tie is assumed, for 16 bits: the servers' dtype is not known",
+    )
+    assert result_of(work()).equality[0].why == ""
+
+
 def test_a_difference_that_no_server_explains_counts_as_different() -> None:
     ours = Behaviour(speculates=True, changes={(5, 2): 42}, logprobs={42: -0.7})
     found = result_of(work(), ours).equality[0]
@@ -418,10 +448,12 @@ WARM = Asking(4, 0.7, 0, False, None)
 
 def test_the_distribution_test_gives_each_server_seeds_of_its_own() -> None:
     with serving() as baseline, serving(SPECULATING) as server:
-        asked = work(asking=WARM, num_seeds=3)
+        asked = work(asking=replace(WARM, top_p=0.9, top_k=20), num_seeds=3)
         found = measure(wanted(asked, server, baseline), nothing).result.equality[0]
         seeds = [{b["seed"] for b in one.long_bodies[3:]} for one in (baseline, server)]
+        sent = {(b["temperature"], b["top_p"], b["top_k"]) for b in server.long_bodies}
     assert found.how == "distribution"
+    assert sent == {(0.7, 0.9, 20)}
     assert seeds == [{0, 1, 2}, {3, 4, 5}]
 
 

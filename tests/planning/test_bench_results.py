@@ -78,22 +78,41 @@ def test_a_result_without_rounds_is_an_error(given: dict[str, Any], message: str
         from_json(given, "r.json")
 
 
-def _answer(request_s: float, num_tokens: int) -> dict[str, Any]:
-    return {"time_to_first_token_s": 0.5, "request_s": request_s, "num_tokens": num_tokens}
+def _loop(server: str, concurrency: int, answers_s: list[float], rounds: int = 0) -> dict[str, Any]:
+    """Clients in step: each answer has 101 tokens, the first after half a second."""
+    counts = {"num_rounds": rounds, "accepted_by_position": [rounds // 2, rounds // 4, 10]}
+    requests, begin_s = [], 0.0
+    for place, request_s in enumerate(answers_s):
+        requests.append({
+            "begin_s": begin_s, "time_to_first_token_s": 0.5, "request_s": request_s,
+            "num_tokens": 101, "counts": counts if rounds else None,
+        })  # fmt: skip
+        begin_s += request_s if place % concurrency == concurrency - 1 else 0.0
+    total = {name: _times(len(answers_s), value) for name, value in counts.items()}
+    acceptance = total if rounds else None
+    return {
+        "server": server, "concurrency": concurrency, "acceptance": acceptance, "requests": requests
+    }  # fmt: skip
+
+
+def _times(number: int, value: Any) -> Any:
+    return [number * v for v in value] if isinstance(value, list) else number * value
+
+
+def _twice(*waves_s: float) -> list[float]:
+    return [request_s for request_s in waves_s for _ in range(2)]
+
+
+BASE_S = _twice(1.5, 2.0, 2.5, 3.0, 1.0)
+CHAIN_S = _twice(1.0, 1.5, 2.0, 1.25, 1.75)
+"""Five waves of two answers. Median rounds: 1.5 s of 100 steps, and 1 s of 50 rounds."""
 
 
 def _whole(folder: Path, **changes: Any) -> Path:
-    """Two loops without speculation and two with a chain of 3, of two answers each."""
+    """A loop without speculation and one with a chain of 3: ten answers each, two at a time."""
     given = json.loads((EXAMPLES / "example_sets.json").read_text()) | {"is_partial": False}
     given["servers"] = [s for s in given["servers"] if s["name"] != "5,1,6"]
-    counts = {"num_rounds": 50, "accepted_by_position": [25, 15, 10]}
-    given["cells"] = [
-        {"server": "baseline", "concurrency": 2, "acceptance": None, "requests": r}
-        for r in ([_answer(1.5, 101), _answer(1.5, 101)], [_answer(2.5, 101), _answer(2.5, 101)])
-    ] + [
-        {"server": "3,1,4", "concurrency": 2, "acceptance": counts, "requests": r}
-        for r in ([_answer(1.0, 51), _answer(1.0, 51)], [_answer(1.5, 51), _answer(1.5, 51)])
-    ]
+    given["cells"] = [_loop("baseline", 2, BASE_S), _loop("3,1,4", 2, CHAIN_S, 50)]
     path = folder / "result.json"
     path.write_text(json.dumps(given | changes))
     return path
@@ -107,12 +126,83 @@ def test_a_result_is_a_measured_profile_too(tmp_path: Path) -> None:
     off, on = found.cost(OFF, 2), found.cost(Settings(3, 1, 4), 2)
     assert off is not None
     assert on is not None
-    assert (off.total_s, on.total_s) == pytest.approx((0.015, 0.03))
+    assert (off.total_s, on.total_s) == pytest.approx((0.015, 0.02))
     assert [(s.choice, s.is_measured) for s in found.speeds(2)] == [
-        (OFF, True),
         (Settings(3, 1, 4), True),
+        (OFF, True),
     ]
-    assert [s.tokens_per_s for s in found.speeds(2)] == pytest.approx([2 / 0.015, 2 * 2 / 0.03])
+    per_verify = 1 + (25 + 12 + 10) / 50
+    assert [s.tokens_per_s for s in found.speeds(2)] == pytest.approx(
+        [2 * per_verify / 0.02, 2 / 0.015]
+    )
+
+
+def test_one_loop_has_an_error_of_its_times_from_five_waves(tmp_path: Path) -> None:
+    timed = {t.settings: t for t in read_measured(_whole(tmp_path)).profile.timed}
+    assert timed["off"].round_s == pytest.approx((0.01, 0.015, 0.02, 0.025, 0.005))
+    assert timed["3,1,4"].round_s == pytest.approx((0.01, 0.02, 0.03, 0.015, 0.025))
+    assert timed["off"].relative_error == pytest.approx(2.0)
+    assert timed["3,1,4"].relative_error == pytest.approx(1.0)
+
+
+def test_answers_that_do_not_say_their_rounds_share_those_of_the_loop(tmp_path: Path) -> None:
+    chain = _loop("3,1,4", 2, CHAIN_S, 50)
+    chain["requests"] = [{**r, "counts": None} for r in chain["requests"]]
+    found = read_measured(_whole(tmp_path, cells=[_loop("baseline", 2, BASE_S), chain]))
+    (on,) = [t for t in found.profile.timed if t.settings == "3,1,4"]
+    assert on.round_s == pytest.approx((0.01, 0.02, 0.03, 0.015, 0.025))
+
+
+def test_short_loops_have_their_waves_together(tmp_path: Path) -> None:
+    cells = [
+        loop
+        for waves in (2, 3)
+        for loop in (
+            _loop("baseline", 2, _twice(1.5) * waves),
+            _loop("3,1,4", 2, _twice(1.0) * waves, 50),
+        )
+    ]
+    timed = {t.settings: t for t in read_measured(_whole(tmp_path, cells=cells)).profile.timed}
+    assert timed["off"].round_s == pytest.approx((0.01,) * 5)
+    assert timed["3,1,4"].round_s == pytest.approx((0.01,) * 5)
+
+
+TAIL_S = [*[1.0] * 9, 6.0]
+"""Two at a time until the last answer runs alone: 15 s of answers in 10 s."""
+
+
+@pytest.mark.parametrize(
+    ("cells", "counts"),
+    [
+        ([_loop("baseline", 2, BASE_S[:8]), _loop("3,1,4", 2, CHAIN_S, 50)],
+         "off has 4 at 2, 3,1,4 has 5 at 2"),
+        ([_loop("baseline", 2, BASE_S), _loop("3,1,4", 2, TAIL_S, 50)],
+         "off has 5 at 2, 3,1,4 has 0 at 2"),
+        ([_loop("baseline", 2, BASE_S), _loop("3,1,4", 1, CHAIN_S, 50)],
+         "off has 5 at 2, 3,1,4 has 5 at 1"),
+        ([_loop("baseline", 8, [1.5] * 7), _loop("3,1,4", 2, CHAIN_S, 50)],
+         "off has 0 at 8, 3,1,4 has 5 at 2"),
+    ],
+)  # fmt: skip
+def test_too_few_waves_are_no_profile(
+    tmp_path: Path, cells: list[dict[str, Any]], counts: str
+) -> None:
+    with pytest.raises(Eagle3Error, match="times too few waves of answers") as raised:
+        read_measured(_whole(tmp_path, cells=cells))
+    assert f"error of its rounds: {counts}; expected at least 5 without" in raised.value.message
+    assert "from loops in which 90% of that number ran in the mean" in raised.value.message
+    assert raised.value.hint == (
+        "Bench more conversations: ten times --concurrency or more in each set; or measure with "
+        "eagle3 tune."
+    )
+
+
+def test_a_load_that_ran_below_itself_is_left_out(tmp_path: Path) -> None:
+    cells = [
+        _loop("baseline", 1, BASE_S), _loop("3,1,4", 1, CHAIN_S, 50),
+        _loop("baseline", 2, TAIL_S), _loop("3,1,4", 2, CHAIN_S, 50),
+    ]  # fmt: skip
+    assert read_measured(_whole(tmp_path, cells=cells)).loads == (1,)
 
 
 @pytest.mark.parametrize(

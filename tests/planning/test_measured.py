@@ -195,6 +195,43 @@ def test_loads_beyond_the_measured_ones_are_refused() -> None:
     )
 
 
+def test_loads_at_which_only_off_was_timed_are_not_covered() -> None:
+    """tune from 1 to 16 was stopped after its first server, and went on from 1 to 4."""
+    found = measured({**TIMES, ("off", 8): 0.024, ("off", 16): 0.040})
+    assert found.loads == (1, 4)
+    assert not found.covers(1, 16)
+    assert found.covers(1, 4)
+
+
+def test_loads_without_the_shortest_chain_are_not_covered() -> None:
+    """Else only the longest would be ranked there; one between the two may lack."""
+    ends = {("off", 8): 0.024, ("7,1,8", 8): 0.090}
+    assert measured({**TIMES, **ends}).loads == (1, 4)
+    assert measured({**TIMES, **ends, ("1,1,2", 8): 0.033}).loads == (1, 4, 8)
+
+
+def test_a_profile_of_off_alone_covers_its_loads_and_one_without_off_none() -> None:
+    assert measured({("off", 1): 0.010}).loads == (1,)
+    assert measured({("3,1,4", 1): 0.015}).loads == ()
+
+
+FROM_4 = {
+    (settings, 4 * num_requests): seconds for (settings, num_requests), seconds in TIMES.items()
+}
+
+
+@pytest.mark.parametrize("goal", ["latency", "throughput"])
+def test_below_the_loads_of_a_profile_the_choice_at_its_first_one_holds(goal: str) -> None:
+    """On the lines from 4 to 16, chains of 3 and 2 yield 142.6 and 143.5 tokens a second and
+    request at 7 requests, within 1 %; at 8 131.3 and 135.6."""
+    times = {**FROM_4, ("2,1,3", 4): 0.014, ("2,1,3", 16): 0.026, ("3,1,4", 16): 0.036}
+    made = plan(_of_seed_a(times, first=4, last=16, goal=goal))
+    assert [(s.first, s.last, s.num_steps) for s in made.schedule] == [(1, 7, 3), (8, 16, 2)]
+    assert made.schedule[0].speedup[0] == made.rankings[0].of(chain(3)).speedup
+    table = made.to_json()["schedule"]["speculative_adaptive_config"]
+    assert table == {"1": {"candidate_steps": [3]}, "8": {"candidate_steps": [2]}}
+
+
 def test_a_stated_baseline_beside_a_profile_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^a measured baseline beside the profile file\.json"):
         _of_seed_a(baseline_tokens_per_s=100.0)
@@ -235,8 +272,13 @@ def test_the_kept_profile_is_left_out_where_it_says_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("EAGLE3_CACHE", str(tmp_path))
-    _seed_a_file(profile_path("sglang", *SEED_A, SUBJECT.hardware, 1))
+    path = _seed_a_file(profile_path("sglang", *SEED_A, SUBJECT.hardware, 1))
     assert _read(concurrency="1..64").measured is None
+    assert _read(concurrency="1..64").passed_over == (
+        f"the kept profile {path} is not used: it was measured at 1, 4 requests at a time, and "
+        "loads from 1 to 64 are asked for with --concurrency"
+    )
+    assert _read(concurrency="1..4").passed_over is None
     assert _read(baseline_tokens_per_s=100.0).measured is None
 
 

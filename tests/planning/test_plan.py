@@ -64,8 +64,8 @@ def test_the_json_says_what_was_chosen_why_and_what_it_rests_on() -> None:
     assert set(made) == {
         "schema", "target", "draft", "sizes_from", "gpu", "num_gpus", "engine", "goal",
         "context_tokens", "baseline_tokens_per_s", "acceptance", "choice", "predicted_speedup",
-        "times", "profile", "reason", "notes", "memory", "num_requests_asked", "max_requests",
-        "flags", "schedule", "loads",
+        "times", "profile", "passed_over", "reason", "notes", "memory", "num_requests_asked",
+        "max_requests", "flags", "schedule", "loads",
     }  # fmt: skip
     assert made["schema"] == 1
     assert made["choice"] == {"num_steps": 5, "topk": 4, "num_draft_tokens": 16}

@@ -28,6 +28,13 @@ def test_equality_is_one_sentence_a_server() -> None:
     )
 
 
+def test_why_stands_within_the_sentence() -> None:
+    found = results.sets().equality[1].model_copy(update={"why": "the limit is assumed"})
+    assert verdict(found).text == (
+        "5,1,6: all 24 outputs equal the baseline's, token by token (the limit is assumed)."
+    )
+
+
 def test_near_ties_alone_are_no_failure() -> None:
     changes = {"num_equal": 35, "num_different": 0}
     assert verdict(results.sets().equality[0].model_copy(update=changes)).kind == "good"

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from eagle3_plugin.measuring.provenance import Sampling
 from eagle3_plugin.measuring.record import Acceptance, Estimate, Quantiles
 from eagle3_plugin.report.build import fastest, page
 from eagle3_plugin.report.page import Cell, Figure, Notice, Page, Section, Table
@@ -275,6 +276,27 @@ def test_provenance_is_whole() -> None:
     sha = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
     known = {"eagle3 bench sglang --card A --repeats 2", "580.95", "2.13.0", "a" * 40, "b" * 40}
     assert known | {sha, "RTX 4090", "org/mt-bench-zh", "--dtype float16", "13 min"} <= said
+
+
+SENT = (
+    ("temperature", "0"),
+    ("top_p", "1"),
+    ("top_k", "-1"),
+    ("min_p", "0"),
+    ("repetition_penalty", "1"),
+    ("presence_penalty", "0"),
+    ("frequency_penalty", "0"),
+    ("seed", "0"),
+)
+
+
+def test_provenance_says_all_of_the_sampling_or_that_it_is_not_known() -> None:
+    whole = results.card()
+    assert texts(tables(page(whole), "Provenance")[2])[:8] == list(SENT)
+    old = Sampling(temperature=0.0, seed=0, max_tokens=128, ignore_eos=False)
+    before = whole.provenance.model_copy(update={"sampling": old})
+    requests = tables(page(whole.model_copy(update={"provenance": before})), "Provenance")[2]
+    assert {value for _, value in texts(requests)[1:7]} == {"not known"}
 
 
 @pytest.mark.parametrize("num", [0, 13])

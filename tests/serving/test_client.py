@@ -6,6 +6,7 @@ import http.server
 import json
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -203,6 +204,7 @@ class Recorder(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _RecorderHandler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.tokenize_s = 0.0
 
 
 class _RecorderHandler(http.server.BaseHTTPRequestHandler):
@@ -216,12 +218,21 @@ class _RecorderHandler(http.server.BaseHTTPRequestHandler):
         self.server.requests.append((self.path, body))
         answer = {"choices": [{"text": "ab", "token_ids": [1]}], "usage": {"completion_tokens": 1}}
         extra = {"sglext": {"spec_tokens_details": DETAILS}}
-        self._send({"tokens": [7, 8]} if self.path == "/v1/tokenize" else {**answer, **extra})
+        if self.path == "/v1/tokenize":
+            time.sleep(self.server.tokenize_s)
+            self._send({"tokens": [7, 8]})
+        elif body["stream"]:
+            self._write(f"data: {json.dumps(answer)}\n\ndata: [DONE]\n\n")
+        else:
+            self._send({**answer, **extra})
 
     def _send(self, value: Any) -> None:
+        self._write(json.dumps(value))
+
+    def _write(self, text: str) -> None:
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps(value).encode())
+        self.wfile.write(text.encode())
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silent."""
@@ -254,6 +265,12 @@ def test_sglang_is_asked_for_the_rounds_of_each_request(sglang: Recorder) -> Non
                 "prompt": [5, 6],
                 "max_tokens": 4,
                 "temperature": 0.0,
+                "top_p": 1.0,
+                "top_k": -1,
+                "min_p": 0.0,
+                "repetition_penalty": 1.0,
+                "presence_penalty": 0.0,
+                "frequency_penalty": 0.0,
                 "seed": 0,
                 "ignore_eos": False,
                 "stream": False,
@@ -272,6 +289,44 @@ def test_messages_of_text_become_token_ids_in_sglang(sglang: Recorder) -> None:
     assert paths == ["/v1/tokenize", "/v1/completions"]
     assert sglang.requests[0][1] == {"model": "m", "messages": messages}
     assert sglang.requests[1][1]["prompt"] == [7, 8]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_times_hold_what_sglang_takes_to_make_ids_of_messages(
+    sglang: Recorder, stream: bool
+) -> None:
+    """As vLLM's do, which makes them within the request."""
+    sglang.tokenize_s = 0.2
+    messages = [{"role": "user", "content": "hello"}]
+    found = Client.connect(sglang.url).completion(messages=messages, max_tokens=4, stream=stream)
+    assert found.elapsed_s >= 0.2
+    if stream:
+        assert found.time_to_first_token_s is not None
+        assert found.time_to_first_token_s >= 0.2
+
+
+SAMPLING = {
+    "temperature": 0.7,
+    "top_p": 0.9,
+    "top_k": 20,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+
+
+@pytest.mark.parametrize("content", ["hello", [{"type": "image_url", "image_url": {"url": "d"}}]])
+def test_sglangs_completions_and_its_chat_are_told_the_same_sampling(
+    sglang: Recorder, content: Any
+) -> None:
+    """Its chat would take what is left out from the target, its completions would not."""
+    messages = [{"role": "user", "content": content}]
+    Client.connect(sglang.url).completion(
+        messages=messages, max_tokens=4, stream=False, temperature=0.7, top_p=0.9, top_k=20
+    )
+    body = sglang.requests[-1][1]
+    assert {name: body[name] for name in SAMPLING} == SAMPLING
 
 
 def test_messages_with_an_image_keep_it_and_go_to_sglangs_chat(sglang: Recorder) -> None:

@@ -11,7 +11,13 @@ import pytest
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.planning.settings import OFF, Choice
 from eagle3_plugin.serving.choice import Chosen
-from eagle3_plugin.serving.compose import Command, Served, compose, split_name
+from eagle3_plugin.serving.compose import (
+    Command,
+    Served,
+    compose,
+    require_reachable,
+    split_name,
+)
 from eagle3_plugin.settings import Settings
 
 ADAPTIVE = Path("log.adaptive.json")
@@ -85,6 +91,25 @@ def test_a_port_that_is_none_is_wrong_use() -> None:
     with pytest.raises(UsageError) as caught:
         _command("--port", "http")
     assert caught.value.message == "the port is 'http'; expected a number from 1 to 65535"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "found"),
+    [
+        (("--ssl-certfile", "c.pem", "--ssl_keyfile=k.pem"), "--ssl-certfile, --ssl_keyfile"),
+        (("--uds", "/run/s"), "--uds"),
+    ],
+)
+def test_a_server_that_does_not_answer_plain_http_is_wrong_use(
+    theirs: tuple[str, ...], found: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        require_reachable(theirs)
+    assert caught.value.message == (
+        f"{found} after --; expected a server that answers plain HTTP at its port, for serve asks "
+        "it there whether it is healthy"
+    )
+    require_reachable(("--port", "1", "--ssl-ca-certs", "x"))
 
 
 def test_the_key_is_used_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

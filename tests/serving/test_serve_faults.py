@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,58 @@ def test_a_second_ctrl_c_kills_an_engine_that_takes_its_time(
         assert served.process.wait(timeout=60) == 130
         assert survivors(served.pids()) == []
         assert "engine got SIGTERM" not in served.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_kills_also_when_the_first_is_long_ago(
+    tmp_path: Path, pair: list[str]
+) -> None:
+    """The engine was told again by then, and would be told once more before it is killed."""
+    with serving(_words(pair, tmp_path, "stubborn"), tmp_path / "log") as served:
+        served.wait_for(READY)
+        served.process.send_signal(signal.SIGINT)
+        while served.log.read_text().count("engine got SIGINT") < 2:
+            assert served.process.poll() is None
+            time.sleep(0.05)
+        served.process.send_signal(signal.SIGINT)
+        assert served.process.wait(timeout=60) == 130
+        assert survivors(served.pids()) == []
+        assert "engine got SIGTERM" not in served.log.read_text()
+
+
+def test_ctrl_c_kills_an_engine_that_is_already_being_stopped(
+    tmp_path: Path, pair: list[str]
+) -> None:
+    words = [*_words(pair, tmp_path, "loading", "stubborn"), "--timeout", "2"]
+    with serving(words, tmp_path / "log") as served:
+        served.wait_for("engine got SIGINT")
+        served.process.send_signal(signal.SIGINT)
+        assert "/health after 2 s; expected 200" in served.error()
+        assert survivors(served.pids()) == []
+        assert "engine got SIGTERM" not in served.log.read_text()
+    assert served.process.returncode == 1
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_it_was_started_to_ignore_stays_ignored(
+    tmp_path: Path, pair: list[str], ignored: signal.Signals
+) -> None:
+    """nohup ignores SIGHUP, and a script's `eagle3 serve … &` SIGINT; SIGTERM ends both."""
+    before = signal.signal(ignored, signal.SIG_IGN)
+    try:
+        started = serving(_words(pair, tmp_path), tmp_path / "log")
+        served = started.__enter__()
+    finally:
+        signal.signal(ignored, before)
+    try:
+        served.wait_for(READY)
+        served.process.send_signal(ignored)
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(timeout=60) == 128 + signal.SIGTERM
+        assert survivors(served.pids()) == []
+        assert f"{ignored.name}: stopping" not in served.printed()
+    finally:
+        started.__exit__(None, None, None)
 
 
 def test_a_server_is_started_proved_tried_and_its_log_shown_without_the_key(

@@ -95,7 +95,30 @@ def test_a_real_run_is_told_nothing_and_off_needs_no_proof(
     assert started[0]["proof"] is None
 
 
-@pytest.mark.parametrize("name", ["--port", "--host", "--api-key"])
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        ("sglang", ("--speculative-num-steps", "3")),
+        ("vllm", ("--speculative-config", '{"num_speculative_tokens": 3}')),
+        ("vllm", ("-sc.num_speculative_tokens", "3")),
+    ],
+)
+def test_words_that_set_speculation_are_refused(engine: Engine, words: tuple[str, ...]) -> None:
+    """They would win in every start, so that one server would be timed under many names."""
+    with pytest.raises(UsageError) as raised:
+        _servers(engine, "--max-model-len", "512", *words)
+    assert raised.value.message == (
+        f"{words[0]} after --; expected nothing that sets speculation: tune starts each server "
+        "with settings of its own, and one without a draft"
+    )
+    assert raised.value.hint == (
+        "Leave it out: tune finds the settings, and --draft names the draft."
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["--port", "--host", "--api-key", "--config", "--ssl-certfile", "--uds"]
+)
 def test_words_that_are_for_one_server_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=rf"^{name} after --; expected none of them"):
         _servers("vllm", name, "1")

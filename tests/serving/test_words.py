@@ -6,7 +6,15 @@ import json
 
 import pytest
 
-from eagle3_plugin.serving.words import Flag, Merged, flags_of, merge, value_of
+from eagle3_plugin.serving.words import (
+    SPECULATION_FLAGS,
+    Flag,
+    Merged,
+    flags_of,
+    merge,
+    setting,
+    value_of,
+)
 
 OURS = ["--model-path", "T", "--port", "1", "--mem-fraction-static", "0.7", "--disable-x"]
 CONFIG = {"method": "eagle3", "model": "D", "num_speculative_tokens": 3}
@@ -102,3 +110,27 @@ def test_the_value_of_a_flag_is_its_last() -> None:
     assert value_of(["--port", "1", "--port=2"], "--port") == "2"
     assert value_of(["--tp", "2"], "--tp-size") == "2"
     assert value_of(["--port"], "--port") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("--speculative-num-steps 3", ("--speculative-num-steps",)),
+        ("--speculative_num_steps=3", ("--speculative_num_steps",)),
+        ("--speculative-eagle-topk 1 --tp 2", ("--speculative-eagle-topk",)),
+        ("--speculative-num-draft 4", ("--speculative-num-draft",)),
+        ("--speculative-algo NGRAM", ("--speculative-algo",)),
+        ("--speculative-draft-model E", ("--speculative-draft-model",)),
+        ("--speculative-adaptive", ("--speculative-adaptive",)),
+        ("-sc {}", ("-sc",)),
+        ("-sc.num_speculative_tokens 3", ("-sc.num_speculative_tokens",)),
+        ("--speculative-config.quantization x", ("--speculative-config.quantization",)),
+        ("--spec-tokens 3 --spec-method mtp", ("--spec-tokens", "--spec-method")),
+        ("--speculative-attention-mode decode --speculative-draft-model-quantization fp8", ()),
+        ("--port 1 --max-model-len 512", ()),
+    ],
+)
+def test_flags_that_choose_the_draft_or_its_settings_are_told_from_others(
+    words: str, found: tuple[str, ...]
+) -> None:
+    assert setting(words.split(), SPECULATION_FLAGS) == found
