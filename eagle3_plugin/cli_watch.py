@@ -72,8 +72,12 @@ def watch(
 ) -> None:
     """Watch a running engine: acceptance, speed, load, and what the planner would set now.
 
-    Acceptance that stays below what the draft's score promises is an alarm: on average one false
-    alarm in ten million requests, at the lowest acceptance that still counts as healthy.
+    Acceptance that stays below what the draft's score promises is an alarm: on average at most one
+    false alarm in ten million requests that have a round, at the lowest acceptance that still
+    counts as healthy. Lengths of requests are taken from the engine's histogram of generated
+    tokens; longer and shorter ones have to be as likely accepted.
+
+    EAGLE3_API_KEY in the environment is sent as the server's --api-key.
     """
     from eagle3_plugin.watching.expected import parse_slack
     from eagle3_plugin.watching.reading import connect
@@ -113,6 +117,13 @@ def _require(
         raise UsageError("--target is for the planner, which needs --draft beside it")
     if gpu is not None and target is None:
         raise UsageError("--gpu is for the planner, which needs --target and --draft beside it")
+
+
+def _cannot_judge(sight: Sight) -> Eagle3Error | None:
+    """Why no alarm can come of this server any more; None while one can, or while it is away."""
+    if sight.trouble is not None and not isinstance(sight.trouble, EngineError):
+        return sight.trouble
+    return _no_speculation(sight.watched)
 
 
 def _no_speculation(watched: Watched) -> EngineError | None:
@@ -219,19 +230,20 @@ def _advice(adviser: Adviser | None, sight: Sight) -> Advice | None:
     return adviser.advise(sight.reading.time_s, sight.num_running, settings, counts)
 
 
-def _alarm(sight: Sight, rule: Rule | None) -> EngineError | None:
-    """A server that came back without its draft, or acceptance that fell; None without an alarm."""
+def _alarm(sight: Sight, rule: Rule | None) -> Eagle3Error | None:
+    """A server that came back without its draft or with settings that nothing is expected of, or
+    acceptance that fell; None without an alarm."""
     from eagle3_plugin.watching.watch import fallen
 
     if rule is not None and sight.is_alarm:
         return fallen(sight, rule)
-    return _no_speculation(sight.watched)
+    return _cannot_judge(sight)
 
 
 def _tell(hook: Webhook, sight: Sight) -> None:
     """A webhook that fails is a warning: the watch goes on, and tries again."""
     try:
-        if problem := _no_speculation(sight.watched):
+        if problem := _cannot_judge(sight):
             hook.tell_trouble(replace(sight, trouble=problem).to_json())
         else:
             hook.tell(sight.verdict, sight.to_json())

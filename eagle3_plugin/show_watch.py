@@ -16,6 +16,7 @@ from rich.text import Text
 from eagle3_plugin import console
 from eagle3_plugin.console import percent
 from eagle3_plugin.planning.settings import OFF
+from eagle3_plugin.watching.window import is_full
 
 if TYPE_CHECKING:
     from eagle3_plugin.settings import Settings
@@ -75,7 +76,7 @@ def _positions(sight: Sight, rule: Rule | None) -> RenderableType:
         return Text(NO_POSITIONS, style="dim")
     counts = sight.total.counts if sight.total else None
     rates = counts.acceptance_rate if counts else ()
-    expected = rule.expected.acceptance_rate if rule else ()
+    expected = rule.expected.acceptance_rate if rule and _is_full(sight) else ()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("position", "accepted", "expected", ""):
         table.add_column(title, justify="right" if title else "left")
@@ -93,6 +94,12 @@ def _bar(rate: float, expected: float | None) -> Text:
         cells[round(BAR_WIDTH * expected)] = "|"
     is_low = expected is not None and rate < 0.8 * expected
     return Text("".join(cells), style="red" if is_low else "green")
+
+
+def _is_full(sight: Sight) -> bool:
+    """Else positions that were not drafted would look as if they were rejected."""
+    settings, counts = sight.watched.settings, sight.total.counts if sight.total else None
+    return settings is None or counts is None or is_full(settings, counts)
 
 
 def _load(sight: Sight) -> str:
@@ -124,6 +131,8 @@ def _notes(sight: Sight, rule: Rule | None, advice: Advice | None) -> list[tuple
         notes.append(("restarts", f"{sight.num_restarts}, counted anew each time"))
     if sight.num_unjudged:
         notes.append(("not judged", f"{sight.num_unjudged} rounds of another draft length"))
+    if not _is_full(sight):
+        notes.append(("positions", "shares of all rounds, of which some drafted fewer tokens"))
     if sight.verdict is not None and rule is not None:
         verdict = sight.verdict
         since = f"{verdict.num_requests:g} requests, {verdict.num_rounds} rounds"

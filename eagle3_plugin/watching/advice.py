@@ -11,6 +11,7 @@ from eagle3_plugin.planning.asked import MAX_CONCURRENCY, Asked
 from eagle3_plugin.planning.plan import plan
 from eagle3_plugin.planning.settings import OFF, Choice
 from eagle3_plugin.settings import Settings
+from eagle3_plugin.watching.window import is_full
 
 if TYPE_CHECKING:
     from eagle3_plugin.serving.acceptance import AcceptanceCounts
@@ -19,6 +20,11 @@ MIN_ROUNDS: Final = 100
 """With fewer in the window, the acceptance is not known well enough to plan by."""
 
 EVERY_S: Final = 10.0
+
+SHORTER: Final = (
+    "rounds with shorter drafts are in the window, which do not tell how often the last positions "
+    "are right"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,10 @@ class Adviser:
             return self._last
         self._at_s = now_s
         load = min(MAX_CONCURRENCY, max(1, round(num_running)))
-        self._last = advise(self.asked, load, measured(settings, counts))
+        if is_full(settings, counts):
+            self._last = advise(self.asked, load, measured(settings, counts))
+        else:
+            self._last = Advice(None, None, load, SHORTER)
         return self._last
 
 

@@ -127,7 +127,8 @@ def expectation(
     """The expectation of a JSON of the three kinds."""
     acceptance = from_json(given, where)
     tokens_per_verify = acceptance.tokens_per_verify(settings).expected
-    if tokens_per_verify is None:
+    is_modelled = not settings.is_chain and settings not in acceptance.known
+    if tokens_per_verify is None or is_modelled:
         raise Eagle3Error(
             f"{where} says nothing sure of settings {settings}; expected their tokens per verify",
             hint=f"eagle3 score DRAFT --target TARGET --tree {settings} --save",
@@ -143,7 +144,7 @@ def expectation(
     within = _variance_of_rounds(rates, mean, settings)
     if slack == "replay":
         return Expectation(settings, mean, mean, rates, within, 0.0, False, where)
-    measured = _measured_requests(given, settings, where)
+    measured = _measured_requests(given, settings, where, mean)
     found = measured.variance(within if rates else 0.0)
     among = _largest_variance(mean, settings) if found is None else found
     floor = _floor(measured, mean, among) if slack is None else mean * (1 - slack)
@@ -151,12 +152,12 @@ def expectation(
 
 
 def _measured_requests(
-    given: Mapping[str, Any], settings: Settings, where: str
+    given: Mapping[str, Any], settings: Settings, where: str, mean: float
 ) -> MeasuredRequests:
     """A bench is told by its cells, as in planning/acceptance_sources.py."""
     if "cells" in given:
         return of_bench(given, settings, where)
-    return of_score(given.get("expected_acceptance") or given, settings)
+    return of_score(given.get("expected_acceptance") or given, settings, mean)
 
 
 def _rates(conditional: Any, settings: Settings, mean: float) -> tuple[float, ...]:

@@ -25,7 +25,7 @@ class MeasuredRequests:
 
     num_prompts: int
     set_means: tuple[float, ...]
-    counts: tuple[tuple[int, int], ...]
+    counts: tuple[tuple[int, float], ...]
 
     def variance(self, within: float) -> float | None:
         """Of requests' means, without what their rounds make of it; None of fewer than two prompts.
@@ -41,17 +41,29 @@ class MeasuredRequests:
         return max(0.0, statistics.pvariance(means) * num / (num - 1) - noise)
 
 
-def of_score(score: Mapping[str, Any], settings: Settings) -> MeasuredRequests:
-    """Of a score's JSON: its sets by chain length, and each prompt with its longest chain."""
+def of_score(
+    score: Mapping[str, Any], settings: Settings, mean: float | None = None
+) -> MeasuredRequests:
+    """Of a score's JSON: its sets by chain length, and each prompt with its longest chain.
+
+    mean: accepted draft tokens a round of a tree. A score has sets and prompts of chains only, so
+    those of the chain of as many steps are taken in proportion: that is as far apart as the tree's,
+    or further, for later candidates help most where the first one misses.
+    """
     key = str(settings.num_steps)
+    by_chain = score.get("tokens_per_verify") or {}
+    scale = 1.0
+    if not settings.is_chain:
+        chain_mean = by_chain.get(key, 1) - 1
+        scale = mean / chain_mean if mean and chain_mean > 0 else 0.0
     sets = (score.get("prompt_sets") or {}).values()
     rounds = score.get("rounds_per_prompt") or ()
     accepted = score.get("accepted_draft_tokens_per_prompt") or ()
-    known = rounds and accepted and score.get("chain") == settings.num_steps
+    known = scale and rounds and accepted and score.get("chain") == settings.num_steps
     return MeasuredRequests(
         score.get("num_prompts") or 1,
-        tuple(by_chain[key] - 1 for by_chain in sets if key in by_chain),
-        tuple((n, a) for n, a in zip(rounds, accepted, strict=True) if n) if known else (),
+        tuple(scale * (each[key] - 1) for each in sets if scale and key in each),
+        tuple((n, scale * a) for n, a in zip(rounds, accepted, strict=True) if n) if known else (),
     )
 
 

@@ -10,18 +10,26 @@ expected.py).
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
-from eagle3_plugin.errors import EngineError
+from eagle3_plugin.errors import EngineError, UsageError
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.serving.client import Engine, get_json, get_text
 from eagle3_plugin.serving.metrics import LABEL, SAMPLE
 from eagle3_plugin.settings import Settings, chain
+from eagle3_plugin.watching.lengths import Histogram
 
 TIMEOUT_S: Final = 5.0
+
+KEY_NAME: Final = "EAGLE3_API_KEY"
+"""In the environment: the --api-key of the server. SGLang asks for it but at /metrics and /health,
+vLLM below /v1 only."""
 
 Sample = tuple[str, Mapping[str, str], float]
 
@@ -46,7 +54,8 @@ class Reading:
 
     time_s: of a clock that only grows. num_finished: requests that ended. num_generated_tokens:
     of all requests, as they are generated. counts: None without speculation; SGLang's are of the
-    requests that ended, and have no positions.
+    requests that ended, and have no positions. lengths: of the requests that ended; None where the
+    engine has no histogram of them.
     """
 
     time_s: float
@@ -55,6 +64,7 @@ class Reading:
     num_generated_tokens: float
     num_finished: float
     counts: AcceptanceCounts | None
+    lengths: Histogram | None = None
 
 
 def connect(url: str) -> Watched:
@@ -79,12 +89,12 @@ def read(watched: Watched, clock: Callable[[], float] = time.monotonic) -> Readi
 
 
 def samples(text: str) -> list[Sample]:
-    """Name, labels and value of each line of a Prometheus text."""
+    """Name, labels and value of each line of a Prometheus text; EngineError for another text."""
     found: list[Sample] = []
     for line in text.splitlines():
         match = SAMPLE.match(line.strip())
         if match:
-            found.append((match[1], dict(LABEL.findall(match[2] or "")), float(match[3])))
+            found.append((match[1], dict(LABEL.findall(match[2] or "")), _number(line, match[3])))
     return found
 
 
@@ -107,6 +117,7 @@ def vllm_reading(found: list[Sample], time_s: float, settings: Settings | None) 
         _sum(found, "vllm:generation_tokens_total"),
         _sum(found, "vllm:request_success_total"),
         counts,
+        _histogram(found, "vllm:request_generation_tokens"),
     )
 
 
@@ -133,18 +144,43 @@ def sglang_reading(found: list[Sample], time_s: float, settings: Settings | None
         decoded + num_finished,
         num_finished,
         counts,
+        _histogram(found, "sglang:generation_tokens_histogram"),
     )
 
 
 def _metrics(url: str) -> str:
     try:
-        return get_text(url, "/metrics", timeout_s=TIMEOUT_S)
+        with _telling_of_the_key(url, "/metrics"):
+            return get_text(url, "/metrics", timeout_s=TIMEOUT_S, headers=_authorization())
     except EngineError as error:
         if " answered 404" not in error.message:
             raise
         raise EngineError(
             f"{url} has no /metrics; expected an engine's counters there",
             hint="Start SGLang with --enable-metrics; vLLM has them unless --disable-log-stats.",
+        ) from error
+
+
+def _authorization() -> dict[str, str]:
+    """The key of KEY_NAME for the server; nothing without one. It is in no message."""
+    key = os.environ.get(KEY_NAME, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"{KEY_NAME} is not of printable ASCII; expected the server's --api-key")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+@contextmanager
+def _telling_of_the_key(url: str, path: str) -> Iterator[None]:
+    """An answer 401 becomes an error that says where a key is taken from."""
+    try:
+        yield
+    except EngineError as error:
+        if " answered 401" not in error.message:
+            raise
+        given = "the key that was sent is not taken" if _authorization() else "no key was sent"
+        raise EngineError(
+            f"{url}{path} answered 401: {given}; expected the server's --api-key",
+            hint=f"Set {KEY_NAME} in the environment to that key.",
         ) from error
 
 
@@ -169,7 +205,8 @@ def _vllm_settings(found: list[Sample]) -> Settings | None:
 
 
 def _sglang_settings(url: str) -> Settings | None:
-    info = get_json(url, "/server_info", timeout_s=4 * TIMEOUT_S)
+    with _telling_of_the_key(url, "/server_info"):
+        info = get_json(url, "/server_info", timeout_s=4 * TIMEOUT_S, headers=_authorization())
     if info.get("speculative_algorithm") is None:
         return None
     keys = ("speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens")
@@ -181,6 +218,29 @@ def _sglang_settings(url: str) -> Settings | None:
             hint="Watch a server that was started without --speculative-adaptive.",
         )
     return Settings(*(info[key] for key in keys))
+
+
+def _number(line: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise EngineError(
+            f"/metrics has the line {line.strip()[:80]!r}; expected metrics with numbers",
+            hint="Is it the engine itself that answers there, or something in front of it?",
+        ) from error
+
+
+def _histogram(found: list[Sample], name: str) -> Histogram | None:
+    """Over engines and models; None before the first event of an engine that has none till then."""
+    ends = sorted({float(s[1].get("le", "inf")) for s in found if s[0] == f"{name}_bucket"})
+    if len(ends) < 2 or not math.isinf(ends[-1]):
+        return None
+    up_to = [
+        sum(s[2] for s in found if s[0] == f"{name}_bucket" and float(s[1]["le"]) == end)
+        for end in ends
+    ]
+    counts = tuple(after - before for before, after in pairwise([0.0, *up_to]))
+    return Histogram(tuple(ends), counts, _sum(found, f"{name}_sum"))
 
 
 def _is_first_rank(labels: Mapping[str, str]) -> bool:

@@ -1,28 +1,36 @@
 """When a running draft accepts less than it should: a change-point rule with a stated error.
 
 Page's CUSUM (Biometrika 41, 1954) on accepted draft tokens, for several sizes of a fall at once.
-For a fall of share f below the floor m0, with m1 = m0 (1 - f) and V the variance of a round's count
-over the long run, each batch of n rounds with a accepted adds
+For a fall of share f below the floor m0, with d = m0 f, a batch of n rounds with a accepted adds
 
-    (m0 - m1) / V * (n (m0 + m1) / 2 - a)
+    t * (n (m0 - d / 2) - a)
 
 to the evidence, in nats; below 0 it stays 0, and at the threshold h it is an alarm. Rounds of one
-request resemble each other, so V is that of the whole request: the variance within, and the
-variance between requests times the mean of squared lengths over the mean length. Lengths are taken
-as exponential, so that is twice the mean length. A mean at the floor then alarms after
-(e^h - h - 1) / I rounds on average, I = (m0 - m1)^2 / (2 V) (Siegmund, Sequential Analysis, 1985,
-section II.6: Brownian motion); h is what makes that the stated number of requests.
+request resemble each other: with r the variance of a round within a request and s that of the means
+of requests, what a request of L rounds adds has the variance t^2 (r L + s L^2), and at the floor
+the mean -t L d / 2. t is the largest with E[exp(what a request adds)] <= 1, which bounds alarms
+(Lorden, Annals of Mathematical Statistics 42, 1971): for normal deviations
+
+    E[exp(t^2 (r L + s L^2) / 2 - t L d / 2)] = 1
+
+over the lengths L. Where all are equal, t = d / V with V = r + s L, the variance of a round over
+the long run; a few long ones among others lower it. A mean at the floor then alarms after
+(e^h - h - 1) / I rounds on average, I = t d / 2 (Siegmund, Sequential Analysis, 1985, section II.6:
+Brownian motion); h makes that the stated number of requests, each as long as the request that a
+round is of. Where acceptance goes with the length, the floor has to hold for each length.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.watching.expected import Expectation
+from eagle3_plugin.watching.lengths import Lengths, equal
 
 FALLS: Final = (0.05, 0.2, 0.6)
 """Shares of the accepted draft tokens: a small fall, a large one, and a draft that is of no use."""
@@ -32,8 +40,9 @@ NUM_REQUESTS_BETWEEN_FALSE_ALARMS: Final = 10_000_000
 
 TOLERANCE: Final = 1e-9
 
-LENGTH_FACTOR: Final = 2.0
-"""Mean of squares over squared mean of exponential lengths."""
+NUM_HALVINGS: Final = 40
+MOST_NATS: Final = 600.0
+"""Of a request, which is too much by far; its exponential is still a number."""
 
 
 @dataclass(frozen=True)
@@ -105,54 +114,74 @@ class Rule:
         """Forgets all evidence."""
         self._sums = [_Sum(fall) for fall in self.falls]
 
-    def add(self, num_rounds: int, accepted: float, num_requests: float, rounds_per_request: float
-            ) -> Verdict:  # fmt: skip
+    def add(
+        self, num_rounds: int, accepted: float, num_requests: float, spans: Sequence[Lengths]
+    ) -> Verdict:
         """Judges a batch of rounds.
 
-        num_requests: that ended in it. rounds_per_request: over a longer time.
+        num_requests: that ended in it. spans: lengths of requests, over one or more times, of which
+        the most careful counts; none: one request had all the rounds.
         """
+        spans = spans or (equal(max(1, num_rounds)),)
         if self.misses_end:
             accepted += num_requests * self.expected.lost_tokens
-        variance = self.variance(rounds_per_request)
         for each in self._sums:
-            high, low = self._levels(each.fall)
-            nats = (high - low) / variance * (num_rounds * (high + low) / 2 - accepted)
+            nats = self.nats_per_token(each.fall, spans) * (
+                num_rounds * self._middle(each.fall) - accepted
+            )
             each.add(nats, num_rounds, num_requests, accepted)
-            h = self.threshold(each.fall, rounds_per_request)
+            h = self.threshold(each.fall, spans)
             each.nats = min(each.nats, h)
             each.share = each.nats / h
         most = max(self._sums, key=lambda each: each.share)
         return Verdict(most.share, most.fall, most.num_requests, most.num_rounds, most.num_accepted)
 
-    def variance(self, rounds_per_request: float) -> float:
-        """Of the accepted draft tokens of a round, over the long run."""
-        among = self.expected.request_variance * LENGTH_FACTOR * max(1.0, rounds_per_request)
-        return self.expected.round_variance + among
+    def nats_per_token(self, fall: float, spans: Sequence[Lengths]) -> float:
+        """Evidence for each accepted draft token that is missing; t above."""
+        expected = self.expected
+        within, among = expected.round_variance, expected.request_variance
+        return min(_tilt(each, within, among, expected.floor * fall) for each in spans)
 
-    def threshold(self, fall: float, rounds_per_request: float) -> float:
+    def threshold(self, fall: float, spans: Sequence[Lengths]) -> float:
         """The evidence in nats that is an alarm; each size of a fall gets its share of the rate."""
-        high, low = self._levels(fall)
-        information = (high - low) ** 2 / (2 * self.variance(rounds_per_request))
+        information = self.nats_per_token(fall, spans) * self.expected.floor * fall / 2
         num_requests = self.num_requests_between_false_alarms * len(self.falls)
-        wanted = num_requests * max(1.0, rounds_per_request) * information
-        return _threshold(max(1.0, wanted))
+        rounds = max(each.weighted_mean for each in spans)
+        return _threshold(max(1.0, num_requests * max(1.0, rounds) * information))
 
-    def num_requests_to_alarm(self, mean: float, rounds_per_request: float) -> float | None:
-        """Requests until an alarm when the mean falls to this; None when it is never one."""
+    def num_rounds_to_alarm(self, mean: float, spans: Sequence[Lengths]) -> float | None:
+        """Rounds until an alarm when the mean falls to this; None when it is never one."""
         found = []
         for fall in self.falls:
-            high, low = self._levels(fall)
-            slope = (high - low) / self.variance(rounds_per_request) * ((high + low) / 2 - mean)
+            slope = self.nats_per_token(fall, spans) * (self._middle(fall) - mean)
             if slope > 0:
-                needed = self.threshold(fall, rounds_per_request) / slope
-                found.append(needed / max(1.0, rounds_per_request))
+                found.append(self.threshold(fall, spans) / slope)
         return min(found, default=None)
 
-    def _levels(self, fall: float) -> tuple[float, float]:
-        return self.expected.floor, self.expected.floor * (1 - fall)
+    def _middle(self, fall: float) -> float:
+        """Halfway between the floor and the fallen mean."""
+        return self.expected.floor * (1 - fall / 2)
 
 
-@functools.lru_cache
+@functools.lru_cache(256)
+def _tilt(lengths: Lengths, within: float, among: float, fall: float) -> float:
+    """The root t > 0 of the equation above, by halving what it lies in; fall: d."""
+    low, high = 0.0, fall / max(TOLERANCE, within)
+    for _ in range(NUM_HALVINGS):
+        t = (low + high) / 2
+        low, high = (t, high) if _excess(lengths, within, among, fall, t) <= 0 else (low, t)
+    return low
+
+
+def _excess(lengths: Lengths, within: float, among: float, fall: float, t: float) -> float:
+    """E[exp(what a request adds)] - 1, times the number of requests."""
+    return sum(
+        num * math.expm1(min(MOST_NATS, t * rounds * (t * (within + among * rounds) - fall) / 2))
+        for rounds, num in lengths.items
+    )
+
+
+@functools.lru_cache(256)
 def _threshold(wanted: float) -> float:
     """The h of e^h - h - 1 = wanted."""
     h, last = 1.0, 0.0

@@ -7,25 +7,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from eagle3_plugin.errors import EngineError
+from eagle3_plugin.errors import Eagle3Error, EngineError
+from eagle3_plugin.watching.lengths import Spans
 from eagle3_plugin.watching.reading import Reading, Watched, connect, read
 from eagle3_plugin.watching.rule import Rule, Verdict
-from eagle3_plugin.watching.window import Step, Window
+from eagle3_plugin.watching.window import Step, Window, is_full
 
 SCHEMA: Final = 1
-
-FULL_SHARE: Final = 0.99
-"""Of the draft tokens that full rounds have; with fewer, rounds of another length are among them
-that an expectation of this length is not for."""
 
 
 @dataclass(frozen=True)
 class Sight:
     """An engine at one moment.
 
-    reading: None while it cannot be read; trouble: why. total: of the window, None before the
-    second reading. verdict: None without a rule or a round. num_restarts: of the engine, since the
-    start. num_unjudged: as in Watch.
+    reading: None while it cannot be read or judged; trouble: why. total: of the window, None before
+    the second reading. verdict: None without a rule or a round. num_restarts: of the engine, since
+    the start. num_unjudged: as in Watch.
     """
 
     watched: Watched
@@ -33,7 +30,7 @@ class Sight:
     total: Step | None
     num_running: float
     verdict: Verdict | None
-    trouble: EngineError | None
+    trouble: Eagle3Error | None
     num_restarts: int
     num_unjudged: int = 0
 
@@ -84,7 +81,6 @@ MakeRule = Callable[[Watched], Rule | None]
 class Watch:
     """The window and the rule of one engine.
 
-    num_requests, num_rounds: counted since its start, which give the rounds of a request.
     num_unjudged: rounds in readings whose drafts were not of the full length, which the rule leaves
     out (vLLM's schedule by batch size, and the end of the context).
     """
@@ -96,6 +92,8 @@ class Watch:
     rule: Rule | None = field(init=False)
     _verdict: Verdict | None = field(init=False, default=None, repr=False)
     _is_stale: bool = field(init=False, default=False, repr=False)
+    _has_rule: bool = field(init=False, default=True, repr=False)
+    _spans: Spans = field(init=False, default_factory=Spans, repr=False)
 
     def __post_init__(self) -> None:
         self.rule = self.make_rule(self.watched)
@@ -106,45 +104,47 @@ class Watch:
             if self._is_stale:
                 self._reconnect()
             reading = read(self.watched, clock)
-        except EngineError as error:
+            num_restarts = self.window.num_restarts
+            step = self.window.add(reading)
+            if self.window.num_restarts > num_restarts:
+                self._begin_anew(self.watched)
+        except Eagle3Error as error:
             self._is_stale = True
             return self._sight(None, error)
-        num_restarts = self.window.num_restarts
-        step = self.window.add(reading)
-        if self.window.num_restarts > num_restarts:
-            self._begin_anew()
-        if step is not None:
-            self._judge(step, reading)
+        if self.rule is not None:
+            self._judge(self.rule, step, reading)
         return self._sight(reading, None)
 
     def _reconnect(self) -> None:
         """After it was gone, an engine may run with other settings, or count anew."""
         found = connect(self.watched.url)
         self.window.clear()
-        if found != self.watched:
-            self.watched = found
-            self._begin_anew()
+        self._spans = Spans()
+        if found != self.watched or not self._has_rule:
+            self._begin_anew(found)
         self._is_stale = False
 
-    def _begin_anew(self) -> None:
-        """Another draft may run now, so what spoke against the last one is void."""
+    def _begin_anew(self, watched: Watched) -> None:
+        """Another draft may run now, so what spoke against the last one is void; raises Eagle3Error
+        for settings that nothing is expected of."""
         self._is_stale = True
-        self._verdict, self.rule = None, self.make_rule(self.watched)
+        self.watched, self._spans = watched, Spans()
+        self._verdict, self.rule, self._has_rule = None, None, False
+        self.rule, self._has_rule = self.make_rule(watched), True
 
-    def _judge(self, step: Step, reading: Reading) -> None:
-        counts, rule = step.counts, self.rule
-        if rule is None or counts is None or reading.counts is None or counts.num_rounds <= 0:
+    def _judge(self, rule: Rule, step: Step | None, reading: Reading) -> None:
+        spans = self._spans.add(reading, 1 + rule.expected.floor)
+        counts = step.counts if step else None
+        if step is None or counts is None or counts.num_rounds <= 0:
             return
-        full = counts.num_rounds * (rule.expected.settings.num_draft_tokens - 1)
-        if counts.num_draft_tokens < FULL_SHARE * full:
+        if not is_full(rule.expected.settings, counts):
             self.num_unjudged += counts.num_rounds
             return
-        rounds_per_request = reading.counts.num_rounds / max(1.0, reading.num_finished)
         self._verdict = rule.add(
-            counts.num_rounds, counts.accepted_draft_tokens, step.num_finished, rounds_per_request
+            counts.num_rounds, counts.accepted_draft_tokens, step.num_finished, spans
         )
 
-    def _sight(self, reading: Reading | None, trouble: EngineError | None) -> Sight:
+    def _sight(self, reading: Reading | None, trouble: Eagle3Error | None) -> Sight:
         return Sight(
             self.watched,
             reading,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -41,6 +42,13 @@ class Webhook:
             self._told = "trouble"
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error with its status: followed, a POST would become a GET of nothing."""
+
+    def redirect_request(self, *given: Any) -> None:
+        return None
+
+
 def require_url(url: str) -> None:
     """Raises UsageError for what cannot be posted to."""
     try:
@@ -62,13 +70,16 @@ def post(url: str, message: Mapping[str, Any]) -> None:
     body = json.dumps(message).encode()
     headers = {"Content-Type": "application/json"}
     host = urlsplit(url).hostname
+    opener = urllib.request.build_opener(_NoRedirect)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=TIMEOUT_S):
+        with opener.open(urllib.request.Request(url, body, headers), timeout=TIMEOUT_S):
             return
     except urllib.error.HTTPError as error:
         found = f"answered {error.code}"
     except OSError as error:
         found = f"does not answer: {getattr(error, 'reason', None) or error}"
+    except (http.client.HTTPException, UnicodeError) as error:
+        found = f"cannot be posted to: {type(error).__name__}"
     raise EngineError(
         f"the webhook at {host} {found}; expected a status of the 200s",
         hint="The alarm is posted again at the next reading.",

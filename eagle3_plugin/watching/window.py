@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
+from eagle3_plugin.settings import Settings
 from eagle3_plugin.watching.reading import Reading
+
+FULL_SHARE: Final = 0.99
+"""Of the draft tokens that full rounds have; with fewer, rounds of another length are among them
+that an expectation of this length is not for."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,12 @@ class Window:
         """The mean of the readings in the window."""
         readings = self._readings
         return sum(r.num_running for r in readings) / len(readings) if readings else 0.0
+
+
+def is_full(settings: Settings, counts: AcceptanceCounts) -> bool:
+    """Whether (nearly) all rounds drafted as many tokens as the settings say."""
+    full = counts.num_rounds * (settings.num_draft_tokens - 1)
+    return counts.num_draft_tokens >= FULL_SHARE * full
 
 
 def between(before: Reading, after: Reading) -> Step:

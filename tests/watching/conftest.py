@@ -14,12 +14,14 @@ import pytest
 
 @dataclass
 class FakeMetrics:
-    """texts: by path. posted: the JSON that was posted. statuses: of the next POSTs, else 200."""
+    """texts: by path. posted: the JSON that was posted. statuses: of the next POSTs, else 200;
+    one of the 300s leads to /page. key: asked for, but not at /metrics."""
 
     port: int = 0
     texts: dict[str, str] = field(default_factory=dict)
     posted: list[Any] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    key: str | None = None
     _server: http.server.ThreadingHTTPServer | None = None
 
     @property
@@ -32,7 +34,11 @@ class FakeMetrics:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.send_response(200 if self.path in fake.texts else 404)
+                given = self.headers["Authorization"]
+                if fake.key and self.path != "/metrics" and given != f"Bearer {fake.key}":
+                    self.send_response(401)
+                else:
+                    self.send_response(200 if self.path in fake.texts else 404)
                 self.end_headers()
                 self.wfile.write(fake.texts.get(self.path, "").encode())
 
@@ -42,6 +48,8 @@ class FakeMetrics:
                 if status == 200:
                     fake.posted.append(json.loads(body))
                 self.send_response(status)
+                if 300 <= status < 400:
+                    self.send_header("Location", f"{fake.url}/page")
                 self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:

@@ -9,7 +9,7 @@ from eagle3_plugin.planning.gpus import parse_gpu
 from eagle3_plugin.planning.settings import OFF
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.settings import Settings, chain
-from eagle3_plugin.watching.advice import Adviser, advise, measured
+from eagle3_plugin.watching.advice import Advice, Adviser, advise, measured
 from tests.planned import asked
 
 GOOD = AcceptanceCounts(1000, 3000, 2400, (900, 800, 700))
@@ -64,6 +64,19 @@ def test_a_plan_is_made_anew_every_ten_seconds_for_the_load_of_then() -> None:
     later = adviser.advise(111, 30, chain(3), GOOD)
     assert later is not None
     assert later.num_requests == 30
+
+
+def test_rounds_of_shorter_drafts_are_not_planned_by() -> None:
+    """Half of the rounds drafted one token of three."""
+    mixed = AcceptanceCounts(1000, 2000, 1600, (900, 400, 300))
+    found = Adviser(asked()).advise(100, 1, chain(3), mixed)
+    assert found == Advice(
+        None,
+        None,
+        1,
+        "rounds with shorter drafts are in the window, which do not tell how often the last "
+        "positions are right",
+    )
 
 
 def test_a_few_rounds_are_not_planned_by() -> None:

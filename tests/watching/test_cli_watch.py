@@ -136,6 +136,51 @@ def test_a_webhook_is_told_that_a_server_is_back_without_speculation(
     ]
 
 
+SHORTER = "\n".join(
+    line for line in vllm_text(0, (0, 0, 0), 0).splitlines() if 'position="2"' not in line
+)
+"""A server that is back with a chain of 2."""
+
+OF_CHAIN_3 = {
+    **SCORE,
+    "tokens_per_verify": {"3": 2.2},
+    "acceptance_rate_conditional": [0.0],
+}
+"""A score that promises nothing of a chain of 2."""
+
+
+def test_a_webhook_is_told_once_of_settings_that_nothing_is_expected_of(
+    fake: FakeMetrics, tmp_path: Path
+) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(OF_CHAIN_3))
+    fake.texts["/metrics"] = vllm_text(0, (0, 0, 0), 0)
+    words = ("--expected", tmp_path / "s.json", "--interval", "0.2", "--webhook", fake.url)
+    with start(fake.url, *words) as process:
+        first_lines(process, 1)
+        fake.texts["/metrics"] = SHORTER
+        lines = first_lines(process, 20)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    problem = "expects no accepted draft token at settings 2,1,3"
+    assert len(fake.posted) == 1
+    assert problem in fake.posted[0]["trouble"]
+    assert problem in lines[-1]
+
+
+def test_settings_that_nothing_is_expected_of_are_an_alarm(
+    fake: FakeMetrics, tmp_path: Path
+) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(OF_CHAIN_3))
+    fake.texts["/metrics"] = vllm_text(0, (0, 0, 0), 0)
+    words = ("--expected", tmp_path / "s.json", "--interval", "0.2", "--alarm")
+    with start(fake.url, *words) as process:
+        first_lines(process, 1)
+        fake.texts["/metrics"] = SHORTER
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "expects no accepted draft token at settings 2,1,3" in err
+
+
 def test_a_draft_without_a_score_is_watched_with_a_warning(
     fake: FakeMetrics, tmp_path: Path
 ) -> None:

@@ -136,9 +136,25 @@ def test_a_tree_is_expected_to_do_what_was_judged_of_it() -> None:
     assert found.round_variance == pytest.approx(1.5 * 1.5)
 
 
-def test_a_tree_that_nobody_judged_is_an_error() -> None:
+def test_the_floor_of_a_tree_is_its_worst_set_in_proportion_to_chains() -> None:
+    """Chains of 3: 1.2 of all prompts and 1.08 of the hard ones; the tree 2.0, so 1.8."""
+    tree = {"num_steps": 3, "topk": 4, "num_draft_tokens": 8}
+    score = SCORE | {
+        "num_prompts": 4000,
+        "prompt_sets": {"easy": {"3": 2.32}, "hard": {"3": 2.08}},
+        "trees": [tree | {"tokens_per_verify": 3.0, "num_rounds": 900}],
+    }
+    found = expectation(score, Settings(3, 4, 8), None, where="s")
+    assert found.floor == pytest.approx(1.8)
+
+
+RANK_WISE = {"acceptance_rate_conditional": [[0.6, 0.2], [0.66, 0.1], [0.5, 0.2]]}
+
+
+@pytest.mark.parametrize("more", [{}, {"rank_wise": RANK_WISE}], ids=["chains", "with ranks"])
+def test_a_tree_that_nobody_judged_is_an_error(more: dict[str, Any]) -> None:
     with pytest.raises(Eagle3Error) as caught:
-        expectation(SCORE, Settings(3, 4, 8), None, where="s.json")
+        expectation(SCORE | more, Settings(3, 4, 8), None, where="s.json")
     assert caught.value.message == (
         "s.json says nothing sure of settings 3,4,8; expected their tokens per verify"
     )

@@ -26,6 +26,25 @@ def test_a_score_has_a_mean_for_each_set_and_counts_of_its_longest_chain() -> No
     assert of_score(score, chain(2)) == MeasuredRequests(400, (1.0, 0.5), ())
 
 
+def test_a_tree_has_the_sets_and_prompts_of_the_chain_as_deep_in_proportion() -> None:
+    """The chain has 1.2 accepted draft tokens a round, the tree 2.4."""
+    score = SCORE | {
+        "prompt_sets": {"easy": {"3": 2.5}, "hard": {"3": 1.75}},
+        "rounds_per_prompt": [10],
+        "accepted_draft_tokens_per_prompt": [12],
+    }
+    found = of_score(score, Settings(3, 4, 8), 2.4)
+    assert found.set_means == pytest.approx((3.0, 1.5))
+    [(rounds, accepted)] = found.counts
+    assert rounds == 10
+    assert accepted == pytest.approx(24)
+
+
+def test_a_tree_deeper_than_every_chain_has_neither() -> None:
+    found = of_score(SCORE | {"rounds_per_prompt": [10]}, Settings(5, 4, 16), 2.4)
+    assert found == MeasuredRequests(400, (), ())
+
+
 @pytest.mark.parametrize("absent", ["rounds_per_prompt", "accepted_draft_tokens_per_prompt"])
 def test_half_of_a_prompts_counts_are_none(absent: str) -> None:
     counts = {"rounds_per_prompt": [9], "accepted_draft_tokens_per_prompt": [12], absent: None}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
-from eagle3_plugin.errors import EngineError
+from eagle3_plugin.errors import EngineError, UsageError
 from eagle3_plugin.serving.acceptance import AcceptanceCounts
 from eagle3_plugin.settings import Settings
+from eagle3_plugin.watching.lengths import Histogram
 from eagle3_plugin.watching.reading import (
     Reading,
     Watched,
@@ -42,6 +44,29 @@ def test_a_fresh_sglang_has_no_counters_yet() -> None:
     assert found == Reading(7.0, 0, 0, 0, 0, AcceptanceCounts(0, 0, 0, ()))
 
 
+BUCKETS = """\
+{name}_bucket{{le="1.0",model_name="m"}} 2.0
+{name}_bucket{{le="100.0",model_name="m"}} 9.0
+{name}_bucket{{le="+Inf",model_name="m"}} 10.0
+{name}_sum{{model_name="m"}} 812.0
+{name}_count{{model_name="m"}} 10.0
+"""
+LENGTHS = Histogram((1.0, 100.0, math.inf), (2.0, 7.0, 1.0), 812.0)
+
+
+def test_both_engines_tell_how_long_answers_were() -> None:
+    text = BUCKETS.format(name="vllm:request_generation_tokens")
+    assert vllm_reading(samples(VLLM + text), 7.0, CHAIN).lengths == LENGTHS
+    text = BUCKETS.format(name="sglang:generation_tokens_histogram")
+    assert sglang_reading(samples(SGLANG + text), 7.0, CHAIN).lengths == LENGTHS
+
+
+def test_lengths_of_two_engines_of_one_server_are_added_up() -> None:
+    text = BUCKETS.format(name="vllm:request_generation_tokens")
+    found = vllm_reading(samples(VLLM + text + text.replace('"m"', '"n"')), 7.0, CHAIN)
+    assert found.lengths == Histogram(LENGTHS.ends, (4.0, 14.0, 2.0), 1624.0)
+
+
 def test_engines_of_one_server_are_added_up() -> None:
     found = vllm_reading(samples(VLLM + VLLM.replace('engine="0"', 'engine="1"')), 7.0, CHAIN)
     counts = AcceptanceCounts(1156, 3468, 1710, (752, 550, 408))
@@ -63,6 +88,56 @@ def test_a_metric_that_is_no_number_is_an_error(text: str, found: str) -> None:
     )
     assert caught.value.hint == (
         "Watch vLLM 0.32 or SGLang 0.5.23, and look into the server's log."
+    )
+
+
+def test_a_text_that_is_no_metrics_is_an_error() -> None:
+    with pytest.raises(EngineError) as caught:
+        samples("Service Unavailable")
+    assert caught.value.message == (
+        "/metrics has the line 'Service Unavailable'; expected metrics with numbers"
+    )
+    assert caught.value.hint == (
+        "Is it the engine itself that answers there, or something in front of it?"
+    )
+
+
+def test_a_server_that_asks_for_a_key_gets_that_of_the_environment(
+    fake: FakeMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.texts = {"/metrics": SGLANG, "/server_info": json.dumps(SERVER_INFO)}
+    fake.key = "a-secret"
+    monkeypatch.setenv("EAGLE3_API_KEY", "a-secret")
+    assert connect(fake.url) == Watched(fake.url, "sglang", CHAIN)
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [("", "no key was sent"), ("another", "the key that was sent is not taken")],
+)
+def test_a_key_that_is_missing_or_wrong_is_named_but_not_shown(
+    fake: FakeMetrics, monkeypatch: pytest.MonkeyPatch, key: str, found: str
+) -> None:
+    fake.texts = {"/metrics": SGLANG}
+    fake.key = "a-secret"
+    monkeypatch.setenv("EAGLE3_API_KEY", key)
+    with pytest.raises(EngineError) as caught:
+        connect(fake.url)
+    assert caught.value.message == (
+        f"{fake.url}/server_info answered 401: {found}; expected the server's --api-key"
+    )
+    assert caught.value.hint == "Set EAGLE3_API_KEY in the environment to that key."
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "schlüssel"])
+def test_a_key_that_no_header_can_have_is_wrong_use(
+    fake: FakeMetrics, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("EAGLE3_API_KEY", key)
+    with pytest.raises(UsageError) as caught:
+        connect(fake.url)
+    assert caught.value.message == (
+        "EAGLE3_API_KEY is not of printable ASCII; expected the server's --api-key"
     )
 
 

@@ -10,8 +10,21 @@ import pytest
 from eagle3_plugin.errors import UsageError
 from eagle3_plugin.settings import chain
 from eagle3_plugin.watching.expected import Expectation
+from eagle3_plugin.watching.lengths import Lengths, equal
 from eagle3_plugin.watching.rule import Rule, Verdict
-from tests.watching.simulated import DAY_S, arrivals, drawn, requests_to_alarm, run, worst_case
+from tests.watching.simulated import (
+    DAY_S,
+    arrivals,
+    drawn,
+    lengths_of,
+    mixes,
+    num_alarms,
+    requests_to_alarm,
+    run,
+    varied,
+    watched,
+    worst_case,
+)
 
 REQUESTS = np.array(
     [[19, 45], [31, 34], [24, 40], [28, 35], [20, 44], [24, 39],
@@ -30,8 +43,8 @@ def expected(floor: float, request_variance: float = 0.12, *, bound: bool = Fals
 def test_the_evidence_is_that_of_pages_rule() -> None:
     """A fall of 20 % from 1, with a variance of 2: (1 - 0.8) / 2 * (10 * 0.9 - 5) nats."""
     rule = Rule(Expectation(chain(3), 1.0, 1.0, (), 2.0, 0.0, False, "x"), 1e6, falls=(0.2,))
-    found = rule.add(10, 5, 1, 10)
-    h = rule.threshold(0.2, 10)
+    found = rule.add(10, 5, 1, (equal(10),))
+    h = rule.threshold(0.2, (equal(10),))
     information = 0.2**2 / (2 * 2.0)
     assert (math.exp(h) - h - 1) / information / 10 == pytest.approx(1e6)
     assert found.evidence == pytest.approx(0.4 / h)
@@ -40,32 +53,54 @@ def test_the_evidence_is_that_of_pages_rule() -> None:
 
 def test_rounds_that_are_better_take_the_evidence_away() -> None:
     rule = Rule(expected(1.0))
-    assert rule.add(10, 0, 1, 26).evidence > 0
-    assert rule.add(100, 300, 4, 26) == Verdict(0, 0.05, 0, 0, 0)
+    assert rule.add(10, 0, 1, (equal(26),)).evidence > 0
+    assert rule.add(100, 300, 4, (equal(26),)) == Verdict(0, 0.05, 0, 0, 0)
 
 
 def test_evidence_ends_at_the_alarm_so_that_it_can_pass() -> None:
     rule = Rule(expected(1.0))
-    assert rule.add(10**6, 0, 40000, 26).evidence == 1
-    assert rule.add(2000, 6000, 80, 26).evidence == 0
+    assert rule.add(10**6, 0, 40000, (equal(26),)).evidence == 1
+    assert rule.add(2000, 6000, 80, (equal(26),)).evidence == 0
 
 
 def test_a_rule_that_is_restarted_knows_nothing() -> None:
     rule = Rule(expected(1.0))
-    rule.add(10**6, 0, 40000, 26)
+    rule.add(10**6, 0, 40000, (equal(26),))
     rule.restart()
-    assert rule.add(0, 0, 0, 26).evidence == 0
+    assert rule.add(0, 0, 0, (equal(26),)).evidence == 0
 
 
 def test_long_answers_vary_as_requests_do() -> None:
-    """1.64 of the rounds, and 2 * 50 * 0.12 of requests of 50 rounds on average."""
-    assert Rule(expected(1.0)).variance(50) == pytest.approx(1.64 + 12)
+    """1.64 of the rounds, and 50 * 0.12 of requests of 50 rounds; a fall by 0.2."""
+    found = Rule(expected(1.0)).nats_per_token(0.2, (equal(50),))
+    assert found == pytest.approx(0.2 / (1.64 + 6))
+
+
+def test_a_few_long_answers_make_every_round_say_less() -> None:
+    """By the equation for normal deviations: 0.99 (e^x(10) - 1) + 0.01 (e^x(500) - 1) = 0."""
+    mixed = Lengths(((10, 99), (500, 1)))
+    t = Rule(expected(1.0)).nats_per_token(0.2, (mixed,))
+    short, long = (math.exp(t * n * (t * (1.64 + 0.12 * n) - 0.2) / 2) for n in (10, 500))
+    assert 99 * (short - 1) + (long - 1) == pytest.approx(0, abs=1e-4)
+    assert 0.2 / (1.64 + 60) < t < 0.2 / (1.64 + 1.2)
+
+
+def test_of_several_spans_the_most_careful_counts() -> None:
+    rule = Rule(expected(1.0))
+    both = (equal(10), equal(500))
+    assert rule.nats_per_token(0.2, both) == rule.nats_per_token(0.2, (equal(500),))
+    assert rule.threshold(0.2, both) == rule.threshold(0.2, (equal(500),))
+
+
+def test_without_a_length_one_request_had_all_the_rounds() -> None:
+    one, other = Rule(expected(1.0)), Rule(expected(1.0))
+    assert one.add(50, 10, 0, ()) == other.add(50, 10, 0, (equal(50),))
 
 
 def test_what_the_last_round_yields_past_the_end_is_added_where_it_is_not_counted() -> None:
     """(6.2 / 2.2 - 1) / 2 = 0.909 tokens for each of 2 requests."""
     missing = Expectation(chain(3), 1.2, 1.2, (), 1.36, 0.0, False, "x")
-    found = Rule(missing, misses_end=True).add(40, 0, 2, 20)
+    found = Rule(missing, misses_end=True).add(40, 0, 2, (equal(20),))
     assert found.num_accepted == pytest.approx(2 * 0.909, abs=0.001)
 
 
@@ -88,6 +123,40 @@ def test_false_alarms_are_no_more_than_stated_where_requests_vary_the_most() -> 
         times.append(run(rule, requests, [1] * len(requests)).num_requests)
     error = float(np.std(times)) / len(times) ** 0.5
     assert np.mean(times) - 2 * error > 1000
+
+
+MIXES = ("uniform", "9 of 10 without a round", "lognormal", "short, then long")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("above", [1.0, 1.1], ids=["floor", "above"])
+@pytest.mark.parametrize("mix", MIXES)
+def test_false_alarms_are_no_more_than_stated_whatever_the_lengths(mix: str, above: float) -> None:
+    """One in 1000 requests is stated."""
+    random = np.random.default_rng(6)
+    requests = varied(mixes(20_000, random)[mix], above * MEAN, 0.12, random)
+    assert num_alarms(Rule(expected(MEAN), 1000), requests, 5) <= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_million_short_answers_do_not_hide_that_long_ones_follow(seed: int) -> None:
+    """At the very floor, with the rate that is stated by default."""
+    random = np.random.default_rng(seed)
+    rounds = np.repeat([10, 500], [1_000_000, 1000])
+    requests = varied(rounds, MEAN, 0.12, random)
+    batches = [10_000] * 100 + [1] * 1000
+    assert not watched(Rule(expected(MEAN)), requests, batches).is_alarm
+
+
+@pytest.mark.parametrize(("mix", "stated"), [("uniform", 100), ("lognormal", 200)])
+def test_half_of_the_acceptance_is_missed_soon_whatever_the_lengths(mix: str, stated: int) -> None:
+    found = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        requests = varied(mixes(500, random)[mix], MEAN / 2, 0.12, random)
+        found.append(watched(Rule(expected(0.8 * MEAN)), requests, [1] * 500).num_requests)
+    assert max(found) <= stated
 
 
 @pytest.mark.slow
@@ -131,18 +200,18 @@ def test_a_draft_that_is_wrong_is_an_alarm_within_the_stated_requests(
     assert max(num or 500 for num in found) <= stated
 
 
-def test_the_predicted_number_of_requests_is_the_simulated_one() -> None:
+def test_the_predicted_number_of_rounds_is_the_simulated_one() -> None:
     random = np.random.default_rng(4)
     requests = scaled(0.7)
     mean = requests[:, 1].sum() / requests[:, 0].sum()
-    rounds = float(requests[:, 0].mean())
-    predicted = Rule(expected(MEAN)).num_requests_to_alarm(mean, rounds)
+    spans = (lengths_of(requests, 1 + MEAN),)
+    predicted = Rule(expected(MEAN)).num_rounds_to_alarm(mean, spans)
     found = [requests_to_alarm(expected(MEAN), requests, 2000, random) or 2000 for _ in range(100)]
-    assert np.mean(found) == pytest.approx(predicted, rel=0.25)
+    assert np.mean(found) * requests[:, 0].mean() == pytest.approx(predicted, rel=0.25)
 
 
 def test_a_mean_above_the_floor_is_never_an_alarm_in_the_long_run() -> None:
-    assert Rule(expected(0.8 * MEAN)).num_requests_to_alarm(0.8 * MEAN, 26) is None
+    assert Rule(expected(0.8 * MEAN)).num_rounds_to_alarm(0.8 * MEAN, (equal(26),)) is None
 
 
 @pytest.mark.parametrize(("image_share", "stated"), [(0.3, 300), (0.5, 80), (1.0, 20)])

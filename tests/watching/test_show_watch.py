@@ -84,6 +84,16 @@ def test_what_is_not_judged_is_said() -> None:
     assert text.endswith("not judged 70 rounds of another draft length")
 
 
+def test_positions_that_were_not_drafted_are_not_held_against_the_draft() -> None:
+    """Half of the rounds drafted one token of three."""
+    mixed = AcceptanceCounts(1000, 2000, 900, (600, 200, 100))
+    seen = sight(total=Step(30.0, 1900, 40, mixed), verdict=None)
+    shown = rendered(seen)
+    assert re.search(r"2\s+10\.0 %\s+-\s+█{3}\s*\n", shown)
+    assert "shares of all rounds, of which some drafted fewer tokens" in shown
+    assert "accepted 60.0 % 20.0 % 10.0 % | positions shares of" in line(seen, RULE, None)
+
+
 def test_advice_that_changes_nothing_says_so() -> None:
     same, off = Advice(chain(3), 1.5, 4), Advice(OFF, 1.0, 64)
     problem = Advice(None, None, 4, "too large")

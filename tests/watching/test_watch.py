@@ -186,6 +186,36 @@ def test_an_engine_that_comes_back_with_other_settings_gets_the_rule_for_them(
     assert watch.rule.expected.settings == chain(2)
 
 
+def test_settings_that_nothing_is_expected_of_are_trouble_until_others_run(
+    fake: FakeMetrics,
+) -> None:
+    def chains_of_3(watched: Watched) -> Rule | None:
+        if watched.settings != chain(3):
+            raise Eagle3Error("nothing is known of these settings")
+        return rule_for(watched)
+
+    show(fake, 1000)
+    watch = Watch(connect(fake.url), Window(60), chains_of_3)
+    watch.see()
+    outage(watch, fake)
+    fake.texts["/metrics"] = without_last_position(vllm_text(2000, (1200, 800, 400), 80))
+    for _ in range(2):
+        sight = watch.see()
+        assert sight.to_json()["trouble"] == "nothing is known of these settings"
+        assert (sight.verdict, watch.rule) == (None, None)
+    show(fake, 10)
+    back = watch.see()
+    assert back.trouble is None
+    assert watch.rule is not None
+
+
+def test_a_page_of_something_in_front_of_the_engine_is_trouble(fake: FakeMetrics) -> None:
+    show(fake, 1000)
+    watch = watching(fake)
+    fake.texts["/metrics"] = "Service Unavailable"
+    assert "the line 'Service Unavailable'" in watch.see().to_json()["trouble"]
+
+
 def test_a_metric_that_is_not_a_number_is_trouble_until_it_is_one(fake: FakeMetrics) -> None:
     show(fake, 1000)
     watch = watching(fake)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 
 from eagle3_plugin.errors import EngineError, UsageError
@@ -50,6 +53,45 @@ def test_a_webhook_that_is_gone_is_named_by_its_host_alone(fake: FakeMetrics) ->
         post(fake.url + "/secret", {})
     assert "the webhook at 127.0.0.1 does not answer: " in caught.value.message
     assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_a_failure_for_it_delivers_nothing(fake: FakeMetrics, status: int) -> None:
+    fake.texts["/page"] = "a page"
+    fake.statuses = [status]
+    with pytest.raises(EngineError) as caught:
+        post(fake.url, {})
+    assert caught.value.message == (
+        f"the webhook at 127.0.0.1 answered {status}; expected a status of the 200s"
+    )
+
+
+def test_what_does_not_speak_http_is_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=answer_nonsense, args=(listening,), daemon=True).start()
+        with pytest.raises(EngineError) as caught:
+            post(f"http://127.0.0.1:{listening.getsockname()[1]}/secret", {})
+    assert caught.value.message == (
+        "the webhook at 127.0.0.1 cannot be posted to: BadStatusLine; expected a status of the 200s"
+    )
+
+
+def answer_nonsense(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"nonsense\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/a secret", "InvalidURL"), ("/ä-secret", "UnicodeEncodeError")]
+)
+def test_a_url_that_http_cannot_say_is_a_failure_without_its_secret(path: str, kind: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        post(f"http://127.0.0.1:1{path}", {})
+    assert caught.value.message == (
+        f"the webhook at 127.0.0.1 cannot be posted to: {kind}; expected a status of the 200s"
+    )
 
 
 @pytest.mark.parametrize("url", ["", "example.com/hook", "ftp://example.com", "http://[x"])
