@@ -15,15 +15,11 @@ from eagle3_plugin.planning.settings import OFF, Choice
 from eagle3_plugin.serving.acceptance import PER_REQUEST
 from eagle3_plugin.serving.choice import GPU_FLAGS, Chosen
 from eagle3_plugin.serving.client import Client
-from eagle3_plugin.serving.compose import Command, compose
+from eagle3_plugin.serving.compose import Command, compose, require_private
 from eagle3_plugin.serving.compose import Served as ToServe
 from eagle3_plugin.serving.launch import PROOFS
 from eagle3_plugin.serving.process import Progress, Server, free_port, running
-from eagle3_plugin.serving.words import SPECULATION_FLAGS, UNREACHABLE_FLAGS, setting
-
-REFUSED: Final = ("--port", "--host", "--api-key", "--config", *UNREACHABLE_FLAGS)
-"""Ours for as long as it takes: free ports of this machine alone, no key, plain HTTP, and no file
-whose flags nobody sees."""
+from eagle3_plugin.serving.words import SPECULATION_FLAGS, setting
 
 HOW_KEYS: Final = frozenset({
     "attention_backend", "disable_eagle_block_drop", "disable_padded_drafter_batch",
@@ -139,13 +135,9 @@ class OwnHost:
                 "server is measured under the settings that it is named after",
                 hint="Leave it out: --settings states them, and --draft names the draft.",
             )
-        found = setting(self.words, REFUSED)
-        if found:
-            raise UsageError(
-                f"{', '.join(found)} after --; expected none of them: bench starts several "
-                "servers, for itself alone",
-                hint="Leave it out; eagle3 bench URL measures a server that you run.",
-            )
+        require_private(
+            self.words, "bench", "Leave it out; eagle3 bench URL measures a server that you run."
+        )
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Opened]:

@@ -38,6 +38,10 @@ ANY_ADDRESS: Final = ("0.0.0.0", "::", "")
 LOOPBACK: Final = "127.0.0.1"
 OFFLINE: Final = "HF_HUB_OFFLINE"
 
+PRIVATE: Final = ("--port", "--host", "--api-key", "--config", *UNREACHABLE_FLAGS)
+"""Of a server that is started for a measurement, ours: a free port of this machine alone, no key,
+plain HTTP, and no file whose flags nobody sees."""
+
 
 @dataclass(frozen=True)
 class Served:
@@ -130,6 +134,17 @@ def require_reachable(theirs: Sequence[str]) -> None:
             "for serve asks it there whether it is healthy",
             hint="Leave it out, and put a reverse proxy before the server; or start the command "
             "that --dry-run prints yourself.",
+        )
+
+
+def require_private(theirs: Sequence[str], who: str, hint: str) -> None:
+    """Raises UsageError for words that servers cannot take which are started for a measurement."""
+    found = setting(theirs, PRIVATE)
+    if found:
+        raise UsageError(
+            f"{', '.join(found)} after --; expected none of them: {who} starts several servers, "
+            "for itself alone",
+            hint=hint,
         )
 
 

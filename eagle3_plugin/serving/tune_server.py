@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from eagle3_plugin.errors import EngineError, UsageError
 from eagle3_plugin.planning.profile import Counted, How, Timed
@@ -14,22 +13,13 @@ from eagle3_plugin.serving.acceptance import PER_REQUEST, AcceptanceCounts
 from eagle3_plugin.serving.bench import Prompt, bench
 from eagle3_plugin.serving.choice import GPU_FLAGS, Chosen
 from eagle3_plugin.serving.client import Client
-from eagle3_plugin.serving.compose import Command, Device, Engine, Served, compose
+from eagle3_plugin.serving.compose import Command, Device, Engine, Served, compose, require_private
 from eagle3_plugin.serving.launch import PROOFS
 from eagle3_plugin.serving.process import Progress, Proof, free_port, running
 from eagle3_plugin.serving.profile_file import now
 from eagle3_plugin.serving.tune import Measure, Start, Todo
 from eagle3_plugin.serving.waves import MOST_S, follows, waves
-from eagle3_plugin.serving.words import (
-    SPECULATION_FLAGS,
-    SPECULATIVE_CONFIG,
-    UNREACHABLE_FLAGS,
-    setting,
-)
-
-REFUSED: Final = ("--port", "--host", "--api-key", "--config", *UNREACHABLE_FLAGS)
-"""Ours for as long as it takes: free ports of this machine alone, no key, plain HTTP, and no file
-whose flags nobody sees."""
+from eagle3_plugin.serving.words import SPECULATION_FLAGS, SPECULATIVE_CONFIG, setting
 
 
 @dataclass(frozen=True)
@@ -57,13 +47,7 @@ class TuneServers:
                 "starts each server with settings of its own, and one without a draft",
                 hint="Leave it out: tune finds the settings, and --draft names the draft.",
             )
-        found = setting(self.words, REFUSED)
-        if found:
-            raise UsageError(
-                f"{', '.join(found)} after --; expected none of them: tune starts several servers, "
-                "for itself alone",
-                hint="Leave it out.",
-            )
+        require_private(self.words, "tune", "Leave it out.")
 
     def measuring(
         self, log_path: Path, started: Callable[[str, str], None], progress: Progress
