@@ -19,7 +19,7 @@ from eagle3_plugin.serving.compose import Command, compose, require_private
 from eagle3_plugin.serving.compose import Served as ToServe
 from eagle3_plugin.serving.launch import PROOFS
 from eagle3_plugin.serving.process import Progress, Server, free_port, running
-from eagle3_plugin.serving.words import SPECULATION_FLAGS, setting
+from eagle3_plugin.serving.words import SPECULATION_FLAGS, setting, without
 
 HOW_KEYS: Final = frozenset({
     "attention_backend", "disable_eagle_block_drop", "disable_padded_drafter_batch",
@@ -187,7 +187,8 @@ class OwnHost:
         if engine == "vllm" and self.choice is not OFF:
             flags = (*flags, *PER_REQUEST)
         served = replace(self.to_serve, port=free_port())
-        return compose(served, Chosen(self.choice, flags), self.words, Path("unused"))
+        words = without(self.words, SPECULATION_FLAGS) if self.choice is OFF else self.words
+        return compose(served, Chosen(self.choice, flags), words, Path("unused"))
 
     @property
     def environment(self) -> Mapping[str, str]:

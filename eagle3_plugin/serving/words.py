@@ -131,6 +131,13 @@ def setting(words: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def without(words: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The words less the flags that set one of the named flags or a key of it."""
+    dropped = set(setting(words, names))
+    kept = (flag for flag in flags_of(words) if flag.name not in dropped)
+    return tuple(word for flag in kept for word in flag.words) if dropped else tuple(words)
+
+
 def _canonical(name: str) -> str:
     dashed = name.replace("_", "-")
     return ALIASES.get(dashed, dashed)

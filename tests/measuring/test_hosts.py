@@ -20,6 +20,7 @@ from eagle3_plugin.measuring.protocol import protocol
 from eagle3_plugin.measuring.provenance import Versions
 from eagle3_plugin.measuring.wanted import Servers, of_card, of_settings
 from eagle3_plugin.planning.cards import find_card
+from eagle3_plugin.planning.settings import OFF
 from eagle3_plugin.serving.compose import Engine, Served
 from eagle3_plugin.settings import chain
 from tests.measuring.fake_server import Behaviour, serving
@@ -165,6 +166,13 @@ def test_speculation_after_the_dashes_is_refused(
 )
 def test_words_for_how_a_draft_runs_are_allowed(tmp_path: Path, words: tuple[str, ...]) -> None:
     assert host("python", tmp_path, words=words).command().words[-2:] == words
+
+
+def test_a_baseline_is_told_nothing_of_a_draft(tmp_path: Path) -> None:
+    words = ("--dtype=float32", "-sc.draft_tensor_parallel_size", "1", "--max-model-len", "512")
+    served = Served("vllm", "python", "org/T", "org/D", 0, "gpu")
+    spoken = host("python", tmp_path, to_serve=served, choice=OFF, words=words).command().words
+    assert spoken[-4:] == ("--dtype", "float32", "--max-model-len", "512")
 
 
 def _servers(engine: Engine, place: Path) -> Servers:
