@@ -23,12 +23,12 @@ from eagle3_plugin.measuring.journal import CellKey, End, Journal, Kept
 from eagle3_plugin.measuring.loop import Answer, Asking, Loop, Looped, Place
 from eagle3_plugin.measuring.result import Cell, Missing, Served
 from eagle3_plugin.measuring.summaries import make_cell
+from eagle3_plugin.planning.settings import OFF
 from eagle3_plugin.serving.profile_file import now
 
 STOPPED: Final = "the run was stopped (Ctrl-C)"
 GIVEN_UP: Final = "the server was given up after failures with no answer between them"
 
-OFF: Final = "off"
 WHY_UNCHECKED: Final = "(no counters, a resume, or requests that failed)"
 UNCHECKED: Final = f"rounds not checked against the engine's counters {WHY_UNCHECKED}"
 UNKNOWN: Final = f"tokens per verify not known, and not in the figures {WHY_UNCHECKED}"
@@ -119,7 +119,7 @@ class Run:
         for key in self.keys:
             kept, served = self.journal.kept(key), self.journal.served.get(key.server)
             is_checked = kept.end is not None and kept.end.num_rounds_counted is not None
-            if not kept.answers or is_checked or served is None or served.settings == OFF:
+            if not kept.answers or is_checked or served is None or served.settings == str(OFF):
                 continue
             is_told = any(a.request.counts is not None for a in kept.answers.values())
             found.setdefault(UNCHECKED if is_told else UNKNOWN, []).append(_where(key))
